@@ -1,0 +1,67 @@
+#ifndef WEIR_DEVICE_H
+#define WEIR_DEVICE_H
+
+/* A machine that runs generated kernels, as the driver API sees it: `cuda` (runtime/cuda.c) or `emu`, the emulator of tests/emu.
+ * The CUDA backend, the tuner and the tests see only this. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+
+typedef uint64_t devptr; /* address in device memory */
+
+struct device_facts {
+    char name[128];       /* "NVIDIA H200" */
+    int sm;               /* 90 for compute capability 9.0 */
+    int sms;              /* multiprocessors */
+    int smem_per_block;   /* bytes a block may opt in to */
+    int smem_per_sm;
+    int threads_per_sm;
+    int l2_bytes;
+    size_t memory_bytes;
+    int driver;           /* CUDA version of the driver, 13000 for 13.0 */
+};
+
+struct device_kernel; /* a loaded kernel, opaque */
+
+struct launch {
+    unsigned grid[3], block;  /* block is one-dimensional */
+    unsigned smem;            /* dynamic shared memory, bytes */
+    void **args;              /* one pointer to each argument's value, as cuLaunchKernel takes them */
+};
+
+struct device {
+    const char *kind; /* "cuda", "emu" */
+    struct device_facts facts;
+    bool wants_source; /* load takes source text (emu), not a cubin (cuda) */
+    void *state;       /* owned */
+
+    int (*alloc)(struct device *dev, size_t bytes, devptr *out, struct err *err);
+    void (*release)(struct device *dev, devptr p);
+    int (*upload)(struct device *dev, devptr dst, const void *src, size_t bytes, struct err *err);
+    int (*download)(struct device *dev, void *dst, devptr src, size_t bytes, struct err *err);
+    int (*fill)(struct device *dev, devptr dst, unsigned char byte, size_t bytes, struct err *err);
+    /* Loads a cubin (or source) and finds `symbol` in it. smem_max: the largest dynamic shared memory it is launched with. */
+    int (*load)(struct device *dev, const void *image, size_t bytes, const char *symbol, unsigned smem_max,
+                struct device_kernel **out, struct err *err);
+    void (*unload)(struct device *dev, struct device_kernel *k);
+    /* Asynchronous on the device's one stream. An error names kernel, grid, block and the CUDA error. */
+    int (*launch)(struct device *dev, struct device_kernel *k, const struct launch *l, struct err *err);
+    int (*sync)(struct device *dev, struct err *err);
+    /* Milliseconds between two marks of the stream (0..15); NULL on emu. mark(i) records, elapsed(a, b) waits for b. */
+    int (*mark)(struct device *dev, int i, struct err *err);
+    int (*elapsed)(struct device *dev, int a, int b, float *ms, struct err *err);
+    /* Stream capture into a graph, for replays without launch gaps; NULL on emu. */
+    int (*capture_begin)(struct device *dev, struct err *err);
+    int (*capture_end)(struct device *dev, void **graph, struct err *err);
+    int (*replay)(struct device *dev, void *graph, struct err *err);
+    void (*release_graph)(struct device *dev, void *graph);
+    void (*close)(struct device *dev);
+};
+
+/* Opens GPU number `ordinal` through libcuda, found at run time. -1 with one line where there is no driver or no GPU. */
+int device_cuda_open(struct device *dev, int ordinal, struct err *err);
+
+#endif

@@ -1,0 +1,42 @@
+/* weir: generates, compiles, tunes and runs cascade attention. This file picks the command; only it prints errors. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd.h"
+
+static const struct command {
+    const char *name;
+    cmd_fn *run;
+    const char *what;
+} commands[] = {
+    {0, 0, 0},
+};
+
+static void usage(FILE *to)
+{
+    fprintf(to, "usage: weir COMMAND [options]     (weir COMMAND --help says more)\n\n");
+    for (const struct command *c = commands; c->name; c++)
+        fprintf(to, "  %-10s %s\n", c->name, c->what);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2 || !strcmp(argv[1], "help")) {
+        usage(argc < 2 ? stderr : stdout);
+        return argc < 2 ? CMD_USAGE : CMD_OK;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+        usage(stdout);
+        return CMD_OK;
+    }
+    for (const struct command *c = commands; c->name; c++)
+        if (!strcmp(argv[1], c->name)) {
+            struct err err = {""};
+            int status = c->run(argc - 1, argv + 1, &err);
+            if (status != CMD_OK && err.msg[0])
+                fprintf(stderr, "weir %s: %s\n", c->name, err.msg);
+            return status;
+        }
+    fprintf(stderr, "weir: unknown command '%s'; weir help lists them\n", argv[1]);
+    return CMD_USAGE;
+}

@@ -1,0 +1,54 @@
+#ifndef WEIR_MODEL_H
+#define WEIR_MODEL_H
+
+/* A Llama-like model as the forward pass wants it: its shape, and where each weight lies. */
+
+#include <stdbool.h>
+
+#include "err.h"
+#include "gguf.h"
+
+enum rope_scaling { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3 };
+
+struct model_shape {
+    char arch[32];    /* "llama" */
+    int layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
+    int ctx_train;    /* tokens */
+    float norm_eps;
+    int rope_dim;     /* rotated elements of a head, <= head_dim */
+    double rope_base;
+    enum rope_scaling scaling;
+    double rope_factor;                                    /* ROPE_LINEAR, ROPE_LLAMA3 */
+    double rope_low_freq, rope_high_freq, rope_ctx_origin; /* ROPE_LLAMA3 */
+    bool rope_interleaved; /* the rows of Wq and Wk are ordered so that elements (2i, 2i+1) turn together (GGUF llama);
+                              else (i, i + rope_dim/2). Kernels and caches always hold pairs (2i, 2i+1). */
+};
+
+struct model_layer {
+    const struct tensor *attn_norm;         /* [hidden] */
+    const struct tensor *wq, *wk, *wv;      /* ne = [hidden, heads*d], [hidden, kv_heads*d] x 2 */
+    const struct tensor *bq, *bk, *bv;      /* [out] or NULL (Qwen2 has them) */
+    const struct tensor *wo;                /* ne = [heads*d, hidden] */
+    const struct tensor *ffn_norm;          /* [hidden] */
+    const struct tensor *gate, *up, *down;  /* ne = [hidden, ffn] x 2, [ffn, hidden] */
+};
+
+struct model {
+    struct gguf *gguf;                /* owned */
+    struct model_shape shape;
+    const struct tensor *embed;       /* ne = [hidden, vocab] */
+    const struct tensor *out_norm;    /* [hidden] */
+    const struct tensor *output;      /* ne = [hidden, vocab]; == embed when tied */
+    const struct tensor *rope_freqs;  /* [rope_dim/2] divisors of the frequencies, or NULL (Llama 3.1 in GGUF) */
+    struct model_layer *layer;        /* [layers], owned */
+};
+
+/* Opens a GGUF file and checks that every tensor that the architecture needs is there in the right shape. The caller
+ * closes *m. Returns 0, or -1 with one line that names file, key or tensor. */
+int model_open(struct model *m, const char *path, struct err *err);
+void model_close(struct model *m);
+
+/* Angle per position of rotated pair i (0 .. rope_dim/2 - 1), all scaling applied, in double. */
+double model_rope_freq(const struct model *m, int i);
+
+#endif

@@ -1,0 +1,31 @@
+#ifndef WEIR_QUANT_H
+#define WEIR_QUANT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Element types of a GGUF tensor, numbered as in the file format (ggml_type). */
+enum quant_type {
+    QUANT_F32 = 0, QUANT_F16 = 1, QUANT_Q4_0 = 2, QUANT_Q4_1 = 3, QUANT_Q5_0 = 6, QUANT_Q5_1 = 7, QUANT_Q8_0 = 8,
+    QUANT_Q4_K = 12, QUANT_Q5_K = 13, QUANT_Q6_K = 14, QUANT_BF16 = 30,
+};
+
+struct quant_info {
+    const char *name;  /* "Q4_1" */
+    int block;         /* elements a block */
+    int bytes;         /* bytes a block */
+};
+
+/* Facts of a type, or NULL for a type that this program does not read. */
+const struct quant_info *quant_info(uint32_t type);
+
+/* Expands n elements (a multiple of the block) of a row to fp32; plain C, the reference for every faster path.
+ * src need not be aligned. */
+void quant_to_float(enum quant_type type, const void *src, float *dst, size_t n);
+
+float quant_half_to_float(uint16_t h);
+uint16_t quant_float_to_half(float f); /* round to nearest even */
+float quant_bfloat_to_float(uint16_t h);
+uint16_t quant_float_to_bfloat(float f); /* round to nearest even */
+
+#endif
