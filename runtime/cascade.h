@@ -11,7 +11,8 @@
  *     sub-cache 0: w/B + 1 spans      a ring of span slots, one more than it holds: pending tokens fill the spare one
  *     sub-cache i: w/B spans          a ring of span slots, i = 1..N-1
  *
- * A key in row r of a ring is stored rotated by r - (first row of that ring); sinks by their row. */
+ * A key in row r of a ring is stored rotated by r - (first row of that ring); sinks by their row. (With POSITIONS_ORIGINAL
+ * by its token number, and the shifts of the runs below do not apply.) */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -58,7 +59,8 @@ int cascade_ring_row(const struct cascade_params *p, int i);
 /* Span slots of sub-cache i's ring: w/B, and one more for i = 0. */
 int cascade_ring_slots(const struct cascade_params *p, int i);
 
-/* Tokens that the cache can reach back: S + w * sum of every[i], saturating. */
+/* Tokens that the cache can reach back: the sinks, and w * lcm(every[0..i]) for each sub-cache i, since an arrival that
+ * sub-cache i accepts was accepted by all before it at the same clock. w * (2^N - 1) for pow2. Saturates at INT64_MAX. */
 int64_t cascade_reach(const struct cascade_params *p);
 
 /* What the cache holds after t tokens, for all layers and heads alike. */
@@ -98,10 +100,14 @@ struct cascade_group {
     int32_t holder; /* 1: the slot's present content competes too, and comes before all challengers */
 };
 
-/* The insertion of one part: at most w tokens of a chunk, from one state to the next. Challengers of sub-cache i are slots
- * of sub-cache i-1 as they are before the part: no span moves twice in a part. Groups are ordered by sub-cache, the last
- * one first, so that carrying them out in order, and sub-cache 0 (whose rows the part's own tokens overwrite) at the end,
- * reads everything before it is overwritten. */
+/* The insertion of one part, from one state to the next: the open sinks and at most w tokens of a chunk, which complete at
+ * most w/B spans. A slot that is given away or contested in a part is the newest of its sub-cache, and would need w/B
+ * further arrivals to become the oldest and be given up; there are fewer. Therefore
+ *   - no span moves twice in a part: challengers of sub-cache i are slots of sub-cache i-1 as they are before the part;
+ *   - no slot is written twice in a part, and the groups of one sub-cache may be carried out in any order, or at once;
+ *   - a slot of sub-cache i-1 that is read for sub-cache i may be written for i-1 in the same part. Groups are ordered by
+ *     sub-cache, the last one first, and the part's own tokens (rows of sub-cache 0) come at the end: in that order
+ *     everything is read before it is overwritten. */
 struct cascade_plan {
     struct cascade_state before, after;
     int tokens;                  /* tokens of the chunk that this part inserts */
@@ -114,16 +120,25 @@ struct cascade_plan {
 int cascade_plan_init(struct cascade_plan *plan, const struct cascade_params *p, struct err *err);
 void cascade_plan_free(struct cascade_plan *plan);
 
-/* Plans the next part of a chunk of which `left` tokens are still to be inserted: takes min(left, sinks still open + w)
- * tokens or fewer, see plan->tokens, and fills plan->after. Cannot fail. */
+/* Plans the next part of a chunk of which `left` tokens (1..T) are still to be inserted: plan->tokens = min(left, sinks still
+ * open + w), and plan->after is the state it leads to. Cannot fail. */
 void cascade_plan_make(struct cascade_plan *plan, const struct cascade_params *p, const struct cascade_state *before,
                        int left);
 
 /* Row that token i (0 .. plan->tokens - 1) of the part is written to: a sink or a row of sub-cache 0's ring. */
 int cascade_token_row(const struct cascade_params *p, const struct cascade_plan *plan, int i);
 
+/* First row (of B) of the span that group g writes, and of challenger k, an index into plan->source. */
+int cascade_group_row(const struct cascade_params *p, const struct cascade_group *g);
+int cascade_source_row(const struct cascade_params *p, const struct cascade_plan *plan, const struct cascade_group *g,
+                       int32_t k);
+
+/* Merit of a span under SELECT_RANDOM: a fixed mix of its first token's number and the seed; the upper 53 bits count. */
+uint64_t cascade_hash(int64_t origin, uint64_t seed);
+
 /* Who wins each group, for one head (or the layer, with POLICY_HOMOGENEOUS): winner[g] is an index into plan->source, or -1
- * where the holder stays. The last maximum wins; a NaN counts as minus infinity.
+ * where the holder stays. The last maximum wins. A NaN among a span's scores counts as minus infinity, and so does a mean
+ * that is NaN; means are compared in double.
  *   score   [rows] fp32, by row      origin [rows] original token number, by row (used by the selections newest, oldest
  *   and random; random hashes it with seed)      winner [ngroups], written */
 void cascade_decide(const struct cascade_params *p, const struct cascade_plan *plan, const float *score,
