@@ -1,7 +1,8 @@
 #ifndef WEIR_MODEL_H
 #define WEIR_MODEL_H
 
-/* A Llama-like model as the forward pass wants it: its shape, and where each weight lies. */
+/* A Llama-like model as the forward pass wants it: its shape, and where each weight lies. Vectors (norms, biases, rope_freqs)
+ * are QUANT_F32 at a multiple of 4 bytes; matrices are of any type that quant.h knows. */
 
 #include <stdbool.h>
 
@@ -11,7 +12,7 @@
 enum rope_scaling { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3 };
 
 struct model_shape {
-    char arch[32];    /* "llama" */
+    char arch[32];    /* "llama", "qwen2" */
     int layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
     int ctx_train;    /* tokens */
     float norm_eps;
@@ -46,6 +47,8 @@ struct model {
 /* Opens a GGUF file and checks that every tensor that the architecture needs is there in the right shape. The caller
  * closes *m. Returns 0, or -1 with one line that names file, key or tensor. */
 int model_open(struct model *m, const char *path, struct err *err);
+/* The same for a file that is open already. Takes g over, also where it fails. */
+int model_from_gguf(struct model *m, struct gguf *g, struct err *err);
 void model_close(struct model *m);
 
 /* Angle per position of rotated pair i (0 .. rope_dim/2 - 1), all scaling applied, in double. */
