@@ -1,0 +1,34 @@
+#ifndef WEIR_CASCADE_OPTIONS_H
+#define WEIR_CASCADE_OPTIONS_H
+
+/* The cascade's options, the same for run, chat, eval, bench and trace. */
+
+#include "cascade.h"
+#include "options.h"
+
+enum cascade_preset { PRESET_NONE, PRESET_PAPER, PRESET_STREAMING };
+
+struct cascade_options {
+    struct cascade_params p; /* holds what was given; cascade_options_finish fills in the rest */
+    int preset;
+    const char *schedule;
+    bool window_given, subcaches_given, span_given,
+        reduction_given;     /* single options win over a preset and the defaults */
+    struct option table[24]; /* ends with a NULL name */
+};
+
+/* Fills in the defaults and the table that options_parse reads into *o, which must stay where it is. */
+void cascade_options_init(struct cascade_options *o);
+
+/* Drops the rows that concern attention (--ema, --head-reduction, --head-policy, --positions), for trace, which has none. */
+void cascade_options_without_attention(struct cascade_options *o);
+
+/* After parsing: preset, schedule by name, default window and span, cascade_check. ctx_train is the model's trained context in
+ * tokens, or 0 where there is no model. Returns 0, or -1 with *err naming option and value (a usage error). */
+int cascade_options_finish(struct cascade_options *o, int ctx_train, struct err *err);
+
+/* The words of an option's value, for messages and JSON. */
+const char *cascade_select_name(enum cascade_select s);
+const char *cascade_reduction_name(enum cascade_reduction r);
+
+#endif
