@@ -47,4 +47,8 @@ struct backend {
 int backend_cpu_open(struct backend *be, const struct model *m, const struct cascade_params *p,
                      const struct backend_options *o, struct err *err);
 
+/* Bytes that it will take for cache, positions and the activations of a chunk of p->stride tokens: asked before it is opened,
+ * so that a window too large for the memory is refused (saturates at SIZE_MAX). */
+size_t backend_cpu_bytes(const struct model *m, const struct cascade_params *p);
+
 #endif
