@@ -55,6 +55,52 @@ void gen_kernel_free(struct gen_kernel *k);
 /* Value of a resolved parameter; asserts that it exists. */
 long gen_value(const struct gen_kernel *k, const char *name);
 
+/* Facts of a GPU (gpus.lua). What the file does not know is 0. */
+struct gen_gpu {
+    char name[48], title[128], source[256];
+    int sm, sms;
+    int smem_per_block, smem_per_sm, smem_reserved,
+        smem_unit; /* bytes; smem_reserved: a block's share for the system */
+    int regs_per_sm, reg_unit, threads_per_sm, blocks_per_sm;
+    double dram_gbs, fp32_tflops, tensor_tflops; /* GB/s; dense fp16/bf16 products with fp32 sums */
+    double l2_bytes, memory_bytes;
+};
+
+/* gpu: as for gen_render, so a file that describes one too. -1 lists the known names. */
+int gen_gpu(struct gen *g, const char *gpu, struct gen_gpu *out, struct err *err);
+
+/* The name for the device that its driver calls `title`: an entry of gpus.lua, else "sm_90". -1 where no kernel runs on it. */
+int gen_gpu_name(struct gen *g, const char *title, int sm, char name[GEN_GPU_MAX], struct err *err);
+
+/* Names of all kernels, in order, one a line; the caller frees *names. */
+int gen_kernels(struct gen *g, char **names, struct err *err);
+
+/* All kernels with parameters and restrictions, and all GPUs, as text or JSON; the caller frees *text. */
+int gen_list(struct gen *g, int json, char **text, struct err *err);
+
+/* Whether the kernel declares that parameter (shape or tile). -1 if there is no such kernel. */
+int gen_has_param(struct gen *g, const char *kernel, const char *param, struct err *err);
+
+/* The tuning space of a kernel: every combination of its tile values, in order, the last parameter fastest. */
+struct gen_space {
+    int ntile;
+    char tile[12][24]; /* [ntile] names */
+    int nconfigs;
+    struct gen_config {
+        long value[12];  /* [ntile] */
+        char broken[32]; /* the restriction that refuses it, "" if none does */
+    } * config;          /* [nconfigs], owned */
+};
+
+/* params: the shape, and tile parameters that are to be held fixed. Free with gen_space_free. */
+int gen_space(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
+              struct gen_space *out, struct err *err);
+void gen_space_free(struct gen_space *s);
+
+/* Bytes that must be moved and operations that must be done, by the kernel's declaration, for run-time sizes (its args). */
+int gen_work(struct gen *g, const struct gen_kernel *k, const struct gen_param *sizes, int nsizes, double *bytes,
+             double *flops, struct err *err);
+
 /* The same text with the prelude block exchanged for the host's (for the emulator); the rest is k->source byte for byte. The
  * caller frees *text. */
 int gen_host_text(struct gen *g, const struct gen_kernel *k, char **text, struct err *err);

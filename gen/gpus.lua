@@ -160,12 +160,16 @@ function M.find(name, describe)
     name, known_names(), known_sms()), 0)
 end
 
--- The name for a device that the driver calls `title`: an entry, else sm_NN, else an error.
+-- The name for a device that the driver calls `title`: an entry, else sm_NN of the newest known capability whose cubins run on it
+-- (the same major number, and a minor one that is no greater), else an error.
 function M.name_of(title, sm)
   for _, name in ipairs(M.names()) do
     if M.gpu[name].sm == sm and title:find(M.gpu[name].match) then return name end
   end
-  if M.sm[sm] then return "sm_" .. sm end
+  for minor = sm % 10, 0, -1 do
+    local close = sm - sm % 10 + minor
+    if M.sm[close] then return "sm_" .. close end
+  end
   error(("%s has compute capability %d.%d; weir's kernels want one of sm %s"):format(
     title, sm // 10, sm % 10, known_sms()), 0)
 end

@@ -45,7 +45,8 @@ local gpus = use("gen/gpus.lua")
 local M = {}
 
 local PRELUDE_BEGIN, PRELUDE_END = "/* ---- prelude ---- */", "/* ---- end of prelude ---- */"
-local NAME_MAX, PARAMS_MAX, PARAM_NAME_MAX = 159, 48, 23
+local NAME_MAX, PARAMS_MAX, PARAM_NAME_MAX, INT_MAX = 159, 48, 23, 0x7fffffff
+M.int_max = INT_MAX -- the most that a parameter without values or max can be
 
 local LIBRARY = {
   math = math, string = string, table = table, ipairs = ipairs, tostring = tostring, tonumber = tonumber,
@@ -136,12 +137,21 @@ end
 
 -- The names of all kernels, in order.
 function M.names()
-  local out = {}
+  local out, seen = {}, {}
   for _, path in ipairs(list_files("gen/kernels/")) do
-    out[#out + 1] = path:match("^gen/kernels/([a-z0-9_]+)%.lua$")
+    local name = path:match("^gen/kernels/([a-z0-9_]+)%.lua$")
+    if name and not seen[name] then
+      seen[name] = true
+      out[#out + 1] = name
+    end
   end
   table.sort(out)
   return out
+end
+
+-- Facts of a GPU by any name that --gpu takes.
+function M.gpu(name)
+  return gpus.find(name, read_table)
 end
 
 local declared = {}
@@ -180,8 +190,8 @@ local function accept(k, p, given)
     rule = "not one of " .. spell(p.values)
   elseif not v then
     rule = "no whole number"
-  elseif v < (p.min or 1) or v > (p.max or 2 ^ 31 - 1) then
-    rule = ("not in %d..%d"):format(p.min or 1, p.max or 2 ^ 31 - 1)
+  elseif v < (p.min or 1) or v > (p.max or INT_MAX) then
+    rule = ("not in %d..%d"):format(p.min or 1, p.max or INT_MAX)
   else
     return v
   end
@@ -215,7 +225,8 @@ local function broken_limit(k, values)
   end
 end
 
-local COMMON_LIMITS = {
+-- Restrictions of every kernel.
+M.common_limits = {
   { "threads", "threads >= 32 and threads <= 1024 and threads % 32 == 0", "a block is 1 to 32 whole warps" },
   { "smem", "smem <= smem_per_block", "the tile does not fit the shared memory that a block of this GPU can have" },
 }
@@ -225,7 +236,7 @@ local COMMON_LIMITS = {
 --   broken, why: the restriction that fails, or nil
 function M.resolve(kernel, gpu_name, given)
   local k = M.declaration(kernel)
-  local gpu = gpus.find(gpu_name, read_table)
+  local gpu = M.gpu(gpu_name)
   local where = "gen/kernels/" .. k.name .. ".lua"
   local values = setmetatable({}, { __index = LIBRARY })
   local with_gpu = setmetatable({}, { __index = function(_, name)
@@ -264,7 +275,7 @@ function M.resolve(kernel, gpu_name, given)
   local arch = "sm_" .. gpu.sm
   local spec = { kernel = k, gpu = gpu, values = values, arch = arch, name = M.name_of(k, values, arch) }
   values.kernel, values.name = k.name, spec.name
-  spec.broken, spec.why = broken_limit({ name = k.name, limits = COMMON_LIMITS }, values)
+  spec.broken, spec.why = broken_limit({ name = k.name, limits = M.common_limits }, values)
   if not spec.broken then spec.broken, spec.why = broken_limit(k, values) end
   return spec
 end
@@ -307,7 +318,15 @@ local function header(spec)
   }
 end
 
--- Numeric parameters for C, in order: shape, tile, derived, launch. Words by index from 0.
+-- A parameter's value as C has it: words by index from 0.
+function M.value_for_c(p, v)
+  for i, word in ipairs(p.words and p.values or {}) do
+    if word == v then return i - 1 end
+  end
+  return v
+end
+
+-- Numeric parameters for C, in order: shape, tile, derived, launch.
 local function params_for_c(spec)
   local out = {}
   local function add(name, v)
@@ -316,17 +335,22 @@ local function params_for_c(spec)
     if math.type(v) == "integer" then out[#out + 1] = { name, v } end
   end
   for _, group in ipairs { spec.kernel.shape, spec.kernel.tile } do
-    for _, p in ipairs(group) do
-      local v = spec.values[p.name]
-      for i, word in ipairs(p.words and p.values or {}) do
-        if word == v then v = i - 1 end
-      end
-      add(p.name, v)
-    end
+    for _, p in ipairs(group) do add(p.name, M.value_for_c(p, spec.values[p.name])) end
   end
   for _, p in ipairs(spec.kernel.derive) do add(p[1], spec.values[p[1]]) end
   for _, name in ipairs { "threads", "smem", "min_blocks" } do add(name, spec.values[name]) end
   return out
+end
+
+-- The spec again from parameters as C has them.
+local function resolve_from_c(kernel, gpu_name, given)
+  local k = M.declaration(kernel)
+  for _, group in ipairs { k.shape, k.tile } do
+    for _, p in ipairs(group) do
+      if p.words then given[p.name] = p.values[given[p.name] + 1] end
+    end
+  end
+  return M.resolve(kernel, gpu_name, given)
 end
 
 -- The emitted kernel: spec fields, text, params, and for every line its place: file_at[i] an index into files, or 0, and
@@ -359,17 +383,38 @@ function M.render(kernel, gpu_name, given)
   }
 end
 
--- The host's prelude for the same spec, with the marker lines; `given` may hold words by index, as C has them.
+-- The host's prelude for the same spec, with the marker lines.
 function M.host_prelude(kernel, gpu_name, given)
+  local spec = resolve_from_c(kernel, gpu_name, given)
+  local lines = template.render("templates/prelude_host.cu.t", spec.values, read_file)
+  return PRELUDE_BEGIN .. "\n" .. table.concat(lines, "\n") .. "\n" .. PRELUDE_END
+end
+
+-- Bytes and operations of a launch with the given run-time sizes (name -> text or number).
+function M.work(kernel, gpu_name, given, sizes)
+  local spec = resolve_from_c(kernel, gpu_name, given)
+  local k, known = spec.kernel, {}
+  local values = setmetatable({}, { __index = spec.values })
+  for _, name in ipairs(k.args) do
+    known[name] = true
+    values[name] = tonumber(sizes[name]) or fail("%s: bytes and flops need the size '%s'", k.name, name)
+  end
+  for name in pairs(sizes) do
+    if not known[name] then fail("%s has no size '%s'; it has %s", k.name, name, table.concat(k.args, ", ")) end
+  end
+  local where = "gen/kernels/" .. k.name .. ".lua"
+  return evaluate(where .. ": bytes", k.bytes or 0, values), evaluate(where .. ": flops", k.flops or 0, values)
+end
+
+-- Whether the kernel has that shape or tile parameter.
+function M.has_param(kernel, name)
   local k = M.declaration(kernel)
   for _, group in ipairs { k.shape, k.tile } do
     for _, p in ipairs(group) do
-      if p.words then given[p.name] = p.values[given[p.name] + 1] end
+      if p.name == name then return true end
     end
   end
-  local spec = M.resolve(kernel, gpu_name, given)
-  local lines = template.render("templates/prelude_host.cu.t", spec.values, read_file)
-  return PRELUDE_BEGIN .. "\n" .. table.concat(lines, "\n") .. "\n" .. PRELUDE_END
+  return false
 end
 
 return M

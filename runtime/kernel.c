@@ -1,0 +1,133 @@
+#include "kernel.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cubin_cache.h"
+
+void kernel_cache_default(struct kernel_cache *c)
+{
+    const char *folder = getenv("WEIR_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = 0;
+    if (folder && folder[0])
+        n = snprintf(c->folder, sizeof c->folder, "%s", folder);
+    else if (xdg && xdg[0] == '/')
+        n = snprintf(c->folder, sizeof c->folder, "%s/weir", xdg);
+    else if (home && home[0])
+        n = snprintf(c->folder, sizeof c->folder, "%s/.cache/weir", home);
+    if (n <= 0 || n >= (int)sizeof c->folder)
+        c->folder[0] = 0;
+}
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+static int compile(struct kernel *k, struct err *err)
+{
+    char *text, file[GEN_NAME_MAX + 4];
+    if (gen_lined_text(&k->gen, &text, err) != 0)
+        return -1;
+    snprintf(file, sizeof file, "%s.cu", k->gen.name);
+    int rc = nvrtc_compile(text, file, k->gen.arch, &k->cubin, NULL, err);
+    free(text);
+    return rc;
+}
+
+/* Without NVRTC: an entry that another machine's NVRTC made for this very text will do. */
+static int find_shipped(struct kernel *k, const struct kernel_cache *cache)
+{
+    char key[CUBIN_KEY_MAX];
+    cubin_cache_key(&k->gen, NULL, key);
+    if (cubin_cache_any(cache, key) != 0 || cubin_cache_read(cache, key, &k->cubin) != CUBIN_FOUND)
+        return -1;
+    k->cached = true;
+    return 0;
+}
+
+/* Fills k->cubin for the rendered k->gen. */
+static int find_cubin(struct kernel *k, const struct kernel_cache *cache, struct err *err)
+{
+    char memo[sizeof cache->folder + 32], key[CUBIN_KEY_MAX];
+    struct nvrtc_info nvrtc;
+    struct err trouble = {""};
+    snprintf(memo, sizeof memo, "%s/nvrtc-versions", cache->folder);
+    if (nvrtc_find(&nvrtc, cache->folder[0] ? memo : NULL, err) != 0)
+        return find_shipped(k, cache);
+    cubin_cache_key(&k->gen, &nvrtc, key);
+    enum cubin_found found = cubin_cache_read(cache, key, &k->cubin);
+    k->cached = found == CUBIN_FOUND;
+    if (k->cached)
+        return 0;
+    if (compile(k, err) != 0)
+        return -1;
+    if (!cache->folder[0])
+        snprintf(k->warning, sizeof k->warning, "no cubin cache: set WEIR_CACHE or HOME");
+    else if (cubin_cache_write(cache, key, &k->cubin, &trouble) != 0)
+        snprintf(k->warning, sizeof k->warning, "%.300s", trouble.msg);
+    else if (found == CUBIN_DAMAGED)
+        snprintf(k->warning, sizeof k->warning, "an entry of the cubin cache was damaged and has been built again: %s",
+                 key);
+    return 0;
+}
+
+int kernel_build(struct gen *g, const struct kernel_cache *cache, const char *kernel, const char *gpu,
+                 const struct gen_param *params, int nparams, struct kernel *out, struct err *err)
+{
+    memset(out, 0, sizeof *out);
+    double start = now_ms();
+    if (gen_render(g, kernel, gpu, params, nparams, &out->gen, err) != 0)
+        return -1;
+    double rendered = now_ms();
+    out->render_ms = rendered - start;
+    if (find_cubin(out, cache, err) != 0) {
+        kernel_free(out);
+        return -1;
+    }
+    out->cubin_ms = now_ms() - rendered;
+    return 0;
+}
+
+int kernel_get(struct gen *g, const struct kernel_cache *cache, struct device *dev, const char *kernel,
+               const struct gen_param *params, int nparams, struct kernel *out, struct err *err)
+{
+    char gpu[GEN_GPU_MAX], *text = NULL;
+    int rc;
+    memset(out, 0, sizeof *out);
+    if (gen_gpu_name(g, dev->facts.name, dev->facts.sm, gpu, err) != 0)
+        return -1;
+    if (dev->wants_source)
+        rc = gen_render(g, kernel, gpu, params, nparams, &out->gen, err);
+    else
+        rc = kernel_build(g, cache, kernel, gpu, params, nparams, out, err);
+    if (rc != 0)
+        return -1;
+    if (dev->wants_source) {
+        rc = gen_host_text(g, &out->gen, &text, err);
+        if (rc == 0)
+            rc = dev->load(dev, text, strlen(text), out->gen.name, out->gen.smem, &out->loaded, err);
+        free(text);
+    } else {
+        rc = dev->load(dev, out->cubin.image, out->cubin.bytes, out->gen.name, out->gen.smem, &out->loaded, err);
+    }
+    if (rc != 0) {
+        kernel_free(out);
+        return -1;
+    }
+    out->device = dev;
+    return 0;
+}
+
+void kernel_free(struct kernel *k)
+{
+    if (k->device)
+        k->device->unload(k->device, k->loaded);
+    cubin_free(&k->cubin);
+    gen_kernel_free(&k->gen);
+    memset(k, 0, sizeof *k);
+}
