@@ -66,7 +66,7 @@ void gen_home_open(struct gen_home *h)
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         char full[256];
         snprintf(full, sizeof full, "%s/%s", h->path, folders[i]);
-        assert_int_equal(mkdir(full, 0700), 0);
+        assert_int_equal(mkdir(full, 0755), 0);
     }
     gen_home_write(h, "gen/kernels/axpy.lua", axpy_spec);
     gen_home_write(h, "templates/axpy.cu.t", axpy_template);
