@@ -119,15 +119,16 @@ done:
     return found;
 }
 
-/* mkdir -p, up to the last slash of path. */
+/* mkdir -p, up to the last slash of path; errno says why not. */
 static int make_folders(char *path)
 {
     for (char *p = path + 1; *p; p++)
         if (*p == '/') {
+            struct stat st;
             *p = 0;
-            int rc = mkdir(path, 0777);
+            int rc = stat(path, &st) == 0 ? 0 : mkdir(path, 0777);
             *p = '/';
-            if (rc != 0 && errno != EEXIST && errno != EISDIR && access(path, F_OK) != 0)
+            if (rc != 0 && errno != EEXIST)
                 return -1;
         }
     return 0;
