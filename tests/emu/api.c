@@ -236,9 +236,9 @@ void emu_write(const void *p, unsigned long bytes, const void *pc)
     shadow_access(p, bytes, WRITE, (struct place){.pc = pc});
 }
 
-void emu_fault(const char *what, const char *file, unsigned line)
+void emu_fault(const char *what, unsigned line)
 {
-    char at[128];
-    snprintf(at, sizeof at, "%.100s:%u", file, line);
+    static char at[32];
+    snprintf(at, sizeof at, "line %u", line);
     run_fail(at, NULL, "%s", what);
 }

@@ -2,7 +2,7 @@
 #define WEIR_EMU_API_H
 
 /* What templates/prelude_host.cu.t calls. The prelude declares these for itself, since emitted text includes no header; both
- * must agree. `at` is "file:line" of the call in the kernel. */
+ * must agree. `at` is the place of the call in the kernel's text behind the prelude, "line 57". */
 
 #include <stdbool.h>
 
@@ -51,6 +51,6 @@ extern const unsigned char *emu_stack_lo; /* accesses to the fibers' stacks are 
 extern unsigned long emu_stack_bytes;
 void emu_read(const void *p, unsigned long bytes, const void *pc);
 void emu_write(const void *p, unsigned long bytes, const void *pc);
-void emu_fault(const char *what, const char *file, unsigned line);
+void emu_fault(const char *what, unsigned line);
 
 #endif

@@ -24,14 +24,14 @@ static const char *const flags[] = {
 };
 enum { NFLAGS = sizeof flags / sizeof flags[0] };
 
-/* Appended to the kernel's text. %s is the kernel, then declarations, then copies, then names of its parameters. */
+/* Written behind the kernel's text; the entry's body follows it. */
 static const char trailer[] =
     "\n#line 1 \"emu entry\"\n"
     "extern const unsigned char *emu_stack_lo;\n"
     "extern unsigned long emu_stack_bytes;\n"
     "extern void emu_read(const void *, unsigned long, const void *);\n"
     "extern void emu_write(const void *, unsigned long, const void *);\n"
-    "extern void emu_fault(const char *, const char *, unsigned);\n"
+    "extern void emu_fault(const char *, unsigned);\n"
     "#define EMU_HOOK __attribute__((visibility(\"hidden\"), no_sanitize_thread, no_sanitize_undefined)) void\n"
     "#define EMU_DEVICE(p) ((unsigned long)(p) - (unsigned long)emu_stack_lo >= emu_stack_bytes)\n"
     "#define EMU_ACCESS(n) \\\n"
@@ -63,16 +63,18 @@ static const char trailer[] =
     "struct emu_where { const char *file; unsigned line, column; };\n"
     "EMU_HOOK __ubsan_handle_out_of_bounds(void *d, void *i);\n"
     "EMU_HOOK __ubsan_handle_out_of_bounds(void *d, void *i)\n"
-    "{ struct emu_where *w = d; (void)i; emu_fault(\"array index out of bounds\", w->file, w->line); }\n"
+    "{ struct emu_where *w = d; (void)i; emu_fault(\"array index out of bounds\", w->line); }\n"
     "EMU_HOOK __ubsan_handle_shift_out_of_bounds(void *d, void *a, void *b);\n"
     "EMU_HOOK __ubsan_handle_shift_out_of_bounds(void *d, void *a, void *b)\n"
-    "{ struct emu_where *w = d; (void)a; (void)b; emu_fault(\"shift by more than the width\", w->file, w->line); }\n"
+    "{ struct emu_where *w = d; (void)a; (void)b; emu_fault(\"shift by more than the width\", w->line); }\n"
     "EMU_HOOK __ubsan_handle_divrem_overflow(void *d, void *a, void *b);\n"
     "EMU_HOOK __ubsan_handle_divrem_overflow(void *d, void *a, void *b)\n"
-    "{ struct emu_where *w = d; (void)a; (void)b; emu_fault(\"integer division by zero\", w->file, w->line); }\n"
+    "{ struct emu_where *w = d; (void)a; (void)b; emu_fault(\"integer division by zero\", w->line); }\n"
     "__attribute__((no_sanitize_thread, no_sanitize_undefined)) void emu_entry(void **args);\n"
     "__attribute__((no_sanitize_thread, no_sanitize_undefined)) void emu_entry(void **args)\n"
     "{\n";
+
+static const char prelude_end[] = "/* ---- end of prelude ---- */";
 
 struct text { /* a growing string */
     char *s;
@@ -129,7 +131,7 @@ static int find_kernel(const char *text, const char *symbol, unsigned *threads, 
 /* One parameter's declaration with const and restrict left out, so that it can be filled; its name is the last word. */
 static int add_parameter(struct text *body, struct text *call, const char *s, const char *end, int index, struct err *err)
 {
-    char declaration[256], name[64], line[128];
+    char declaration[256], name[64], line[256];
     size_t n = 0, name_from = 0, name_len = 0;
     while (s < end && n + 2 < sizeof declaration) {
         if (!is_word(*s)) {
@@ -170,7 +172,13 @@ static int whole_source(const char *text, size_t len, const char *symbol, unsign
         return err_set(err, "emu: the source of %s has NUL bytes in it", symbol);
     if (find_kernel(text, symbol, threads, &from, &to) != 0)
         return err_set(err, "emu: no KERNEL(%s, ...) in the source", symbol);
-    if (text_add(out, text, len, err) != 0 || text_puts(out, trailer, err) != 0 || text_puts(&call, symbol, err) != 0 ||
+    const char *end = strstr(text, prelude_end);
+    if (!end)
+        return err_set(err, "emu: the source of %s has no prelude block", symbol);
+    size_t head = (size_t)(end - text) + strlen(prelude_end);
+    /* Lines are counted from behind the prelude, where the reader looks. */
+    if (text_add(out, text, head, err) != 0 || text_puts(out, "\n#line 1 \"kernel\"", err) != 0 ||
+        text_puts(out, text + head, err) != 0 || text_puts(out, trailer, err) != 0 || text_puts(&call, symbol, err) != 0 ||
         text_puts(&call, "(", err) != 0)
         goto done;
     while (from < to && isspace((unsigned char)*from))
@@ -179,8 +187,7 @@ static int whole_source(const char *text, size_t len, const char *symbol, unsign
     if (strncmp(from, "void)", 5) != 0)
         while (from < to) {
             const char *comma = memchr(from, ',', (size_t)(to - from));
-            const char *end = comma ? comma : to;
-            if (add_parameter(out, &call, from, end, index++, err) != 0)
+            if (add_parameter(out, &call, from, comma ? comma : to, index++, err) != 0)
                 goto done;
             from = comma ? comma + 1 : to;
         }
@@ -369,18 +376,19 @@ void build_unload(struct built *b)
     b->handle = NULL;
 }
 
-void build_line(const struct built *b, const void *pc, char *line, size_t size)
+int build_line(const struct built *b, const void *pc)
 {
-    char command[700];
-    line[0] = 0;
+    char command[700], line[1200];
+    int number = 0;
     /* The return address stands behind the call; the call itself is what belongs to the line. */
     snprintf(command, sizeof command, "addr2line -e '%s' 0x%zx 2>/dev/null", b->path,
              (size_t)((const unsigned char *)pc - b->code) - 1);
     FILE *f = popen(command, "r");
     if (!f)
-        return;
-    if (!fgets(line, (int)size, f) || strncmp(line, "??", 2) == 0)
-        line[0] = 0;
+        return 0;
+    const char *colon = fgets(line, sizeof line, f) ? strrchr(line, ':') : NULL;
+    if (colon && colon - line >= 6 && memcmp(colon - 6, "kernel", 6) == 0)
+        number = atoi(colon + 1);
     pclose(f);
-    line[strcspn(line, "\n")] = 0;
+    return number;
 }

@@ -22,7 +22,8 @@ int build_compile(const char *text, size_t len, const char *symbol, const char *
 int build_load(struct built *b, struct err *err);
 void build_unload(struct built *b);
 
-/* "file:line" of an address in loaded code, by addr2line where that is installed; otherwise empty. */
-void build_line(const struct built *b, const void *pc, char *line, size_t size);
+/* Line of the kernel's text (behind the prelude) that an address in loaded code belongs to, by addr2line where that is
+ * installed; 0 when it is not known. */
+int build_line(const struct built *b, const void *pc);
 
 #endif

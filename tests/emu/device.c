@@ -12,6 +12,8 @@
 #include "memory.h"
 #include "run.h"
 
+#define PRELUDE_END "/* ---- end of prelude ---- */"
+
 struct emu {
     struct run run;
     char *cache, *cc;      /* owned */
@@ -22,6 +24,7 @@ enum { MAP_BYTES = SMEM_MAX + 2 * SMEM_GUARD, SIGNAL_STACK = 64 * 1024 };
 struct device_kernel {
     struct built built;
     char symbol[224];
+    char *text; /* owned; NUL-terminated */
     unsigned smem_max;
 };
 
@@ -104,6 +107,7 @@ static void emu_unload(struct device *dev, struct device_kernel *k)
     if (!k)
         return;
     build_unload(&k->built);
+    free(k->text);
     free(k);
 }
 
@@ -111,35 +115,30 @@ static int emu_load(struct device *dev, const void *image, size_t bytes, const c
                     struct device_kernel **out, struct err *err)
 {
     struct emu *e = dev->state;
-    struct device_kernel *k = NULL;
-    int rc = -1;
-    char *text = err_alloc(bytes + 1, 1, "kernel text", err);
+    struct device_kernel *k = err_calloc(1, sizeof *k, "kernel", err);
+    char *text = k ? err_alloc(bytes + 1, 1, "kernel text", err) : NULL;
     if (!text)
-        return -1;
+        goto fail;
+    k->text = text;
     memcpy(text, image, bytes);
     text[bytes] = 0;
     if ((int)smem_max > dev->facts.smem_per_block) {
         err_set(err, "emu: kernel %s wants %u bytes of shared memory, a block has %d", symbol, smem_max, dev->facts.smem_per_block);
-        goto done;
+        goto fail;
     }
     if (strstr(text, "asm volatile(")) {
         err_set(err, "emu: the source of %s has the CUDA prelude; exchange it with gen_host_text", symbol);
-        goto done;
+        goto fail;
     }
-    k = err_calloc(1, sizeof *k, "kernel", err);
-    if (!k)
-        goto done;
     snprintf(k->symbol, sizeof k->symbol, "%s", symbol);
     k->smem_max = smem_max;
     if (build_compile(text, bytes, symbol, e->cc, e->cache, &k->built, err) != 0 || build_load(&k->built, err) != 0)
-        goto done;
+        goto fail;
     *out = k;
-    k = NULL;
-    rc = 0;
-done:
+    return 0;
+fail:
     emu_unload(dev, k);
-    free(text);
-    return rc;
+    return -1;
 }
 
 /* A thread did what the CPU refuses: the fiber is given up where it stands. */
@@ -208,6 +207,22 @@ static int check_launch(const struct device_kernel *k, const struct launch *l, s
     return 0;
 }
 
+/* The run's message with the line of the kernel that it is about. */
+static int explain(const struct device_kernel *k, const struct run *r, struct err *err)
+{
+    int line = r->at ? atoi(r->at + strlen("line ")) : r->pc ? build_line(&k->built, r->pc) : 0;
+    if (line <= 0)
+        return err_set(err, "emu: %s", r->message);
+    const char *s = strstr(k->text, PRELUDE_END);
+    for (int i = 0; s && i < line; i++) {
+        s = strchr(s, '\n');
+        s = s ? s + 1 : NULL;
+    }
+    s = s ? s + strspn(s, " ") : "";
+    int n = (int)strcspn(s, "\n");
+    return err_set(err, "emu: %s; line %d behind the prelude: %.*s", r->message, line, n < 120 ? n : 120, s);
+}
+
 static int emu_launch(struct device *dev, struct device_kernel *k, const struct launch *l, struct err *err)
 {
     struct emu *e = dev->state;
@@ -236,10 +251,7 @@ static int emu_launch(struct device *dev, struct device_kernel *k, const struct 
     emu_stack_bytes = r->stack_bytes;
     if (run_guarded(r) == 0)
         return 0;
-    char line[160] = "";
-    if (r->pc)
-        build_line(&k->built, r->pc, line, sizeof line);
-    return err_set(err, "emu: %s%s%s", r->message, line[0] ? ", at " : "", line);
+    return explain(k, r, err);
 }
 
 static int emu_sync(struct device *dev, struct err *err)

@@ -32,7 +32,7 @@ struct copy { /* one cp.async under way */
 
 struct thread {
     enum wait wait;
-    const char *at;          /* "file:line" of the collective it waits in */
+    const char *at;          /* "line 57" of the collective it waits in */
     unsigned value, result;  /* shuffles and votes */
     int arg;                 /* source lane, mask or distance; barrier number; number of 8x8 matrices */
     int arg2;                /* threads of a named barrier; 1: transposed; 1: bf16 */
@@ -94,7 +94,8 @@ struct run {
     /* result */
     bool failed;
     char message[480];
-    const void *pc;            /* where in the kernel's code, when no `at` said so */
+    const char *at;            /* where in the kernel's text, or NULL and */
+    const void *pc;            /* where in its code, or NULL */
     struct emu_stats stats;
 };
 
@@ -103,7 +104,7 @@ extern struct run *emu_run; /* the launch that is running, NULL between launches
 /* Runs all blocks. 0, or -1 with run->message. */
 int run_grid(struct run *r);
 
-/* Reports an error of the running thread and never returns to it. at: "file:line", or NULL and the code address pc. */
+/* Reports an error of the running thread and never returns to it. at: "line 57", or NULL and the code address pc. */
 _Noreturn void run_fail(const char *at, const void *pc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* The same from the scheduler, for thread t (-1: none); it returns. */
 void run_report(struct run *r, int t, const char *at, const char *fmt, ...) __attribute__((format(printf, 4, 5)));

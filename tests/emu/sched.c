@@ -33,13 +33,12 @@ static void report(struct run *r, int t, const char *at, const void *pc, const c
     if (r->failed)
         return;
     r->failed = true;
+    r->at = at;
     r->pc = pc;
     size_t n = (size_t)snprintf(r->message, sizeof r->message, "kernel %.200s, block (%u,%u,%u)", r->kernel, r->bid[0],
                                 r->bid[1], r->bid[2]);
     if (t >= 0)
         n += (size_t)snprintf(r->message + n, sizeof r->message - n, ", thread %d (warp %d, lane %d)", t, t / WARP, t % WARP);
-    if (at)
-        n += (size_t)snprintf(r->message + n, sizeof r->message - n, ", %.80s", at);
     n += (size_t)snprintf(r->message + n, sizeof r->message - n, ": ");
     vsnprintf(r->message + n, sizeof r->message - n, fmt, ap);
 }
@@ -105,7 +104,7 @@ static int check_together(struct run *r, int w)
             return -1;
         }
         if (b->wait != a->wait || (b->at != a->at && strcmp(b->at, a->at) != 0)) {
-            run_report(r, w * WARP + first, a->at, "divergent: it waits in %s, lane %d of its warp in %s at %.80s",
+            run_report(r, w * WARP + first, a->at, "divergent: it waits in %s, lane %d of its warp in %s at %s",
                        wait_name(a->wait), i, wait_name(b->wait), b->at);
             return -1;
         }
@@ -147,7 +146,7 @@ static int arrive(struct run *r, int w)
             return -1;
         }
         if (!named && strcmp(o->at, t->at) != 0) {
-            run_report(r, w * WARP, t->at, "divergent: it waits in sync_block here, warp %d in another, at %.80s", v, o->at);
+            run_report(r, w * WARP, t->at, "divergent: it waits in sync_block here, warp %d in another, at %s", v, o->at);
             return -1;
         }
         waiting |= 1u << v;
@@ -174,7 +173,7 @@ static void report_deadlock(struct run *r)
             other = w;
     const char *what = wait_name(t->wait);
     if (other >= 0)
-        run_report(r, waits * WARP, t->at, "divergent: it waits in %s for ever, warp %d waits in %s at %.80s", what, other,
+        run_report(r, waits * WARP, t->at, "divergent: it waits in %s for ever, warp %d waits in %s at %s", what, other,
                    wait_name(r->thread[other * WARP].wait), r->thread[other * WARP].at);
     else if (ended >= 0)
         run_report(r, waits * WARP, t->at, "waits in %s for ever: warp %d has exited", what, ended);
