@@ -45,7 +45,8 @@ void emu_sync_named(int id, int threads, const char *at)
 {
     struct thread *t = run_thread();
     if (id < 1 || id >= MAX_BARRIERS || threads <= 0 || threads % WARP != 0)
-        run_fail(at, NULL, "sync_named(%d, %d): the barrier must be 1 to %d, its threads whole warps", id, threads, MAX_BARRIERS - 1);
+        run_fail(at, NULL, "sync_named(%d, %d): the barrier must be 1 to %d, its threads whole warps", id, threads,
+                 MAX_BARRIERS - 1);
     t->arg = id;
     t->arg2 = threads;
     run_wait(t, WAIT_SYNC_NAMED, at);

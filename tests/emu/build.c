@@ -18,9 +18,24 @@
 /* Kernels are compiled with the compiler's instrumentation for data races and bounds, but without its runtime libraries: the
  * calls that it puts before every access end in the emulator (api.h). */
 static const char *const flags[] = {
-    "-std=gnu11", "-O1", "-g1", "-fPIC", "-shared", "-nostdlib", "-fno-strict-aliasing", "-ffp-contract=off",
-    "-fsanitize=thread", "-fsanitize=bounds,shift,integer-divide-by-zero",
-    "-Wall", "-Wextra", "-Werror", "-Wno-unused", "-Wno-unknown-pragmas", "-Wno-sign-compare",
+    "-std=gnu11",
+    "-O1",
+    "-g1",
+    "-gdwarf-4",
+    "-fPIC",
+    "-shared",
+    "-nostdlib",
+    "-fno-strict-aliasing",
+    "-ffp-contract=off",
+    "-fsanitize=thread",
+    "-fsanitize=bounds,shift,integer-divide-by-zero",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unused",
+    "-Wno-unused-parameter",
+    "-Wno-unknown-pragmas",
+    "-Wno-sign-compare",
 };
 enum { NFLAGS = sizeof flags / sizeof flags[0] };
 
@@ -32,46 +47,50 @@ static const char trailer[] =
     "extern void emu_read(const void *, unsigned long, const void *);\n"
     "extern void emu_write(const void *, unsigned long, const void *);\n"
     "extern void emu_fault(const char *, unsigned);\n"
-    "#define EMU_HOOK __attribute__((visibility(\"hidden\"), no_sanitize_thread, no_sanitize_undefined)) void\n"
+    "#define EMU_HOOK __attribute__((visibility(\"hidden\"), no_sanitize(\"thread\", \"undefined\"))) void\n"
     "#define EMU_DEVICE(p) ((unsigned long)(p) - (unsigned long)emu_stack_lo >= emu_stack_bytes)\n"
+    "/* Names by __asm__, since compilers know these functions and their types. */\n"
     "#define EMU_ACCESS(n) \\\n"
-    "    EMU_HOOK __tsan_read##n(void *p); EMU_HOOK __tsan_write##n(void *p); \\\n"
-    "    EMU_HOOK __tsan_read##n(void *p) { if (EMU_DEVICE(p)) emu_read(p, n, __builtin_return_address(0)); } \\\n"
-    "    EMU_HOOK __tsan_write##n(void *p) { if (EMU_DEVICE(p)) emu_write(p, n, __builtin_return_address(0)); }\n"
+    "    EMU_HOOK emu_hook_read##n(void *p) __asm__(\"__tsan_read\" #n); \\\n"
+    "    EMU_HOOK emu_hook_write##n(void *p) __asm__(\"__tsan_write\" #n); \\\n"
+    "    EMU_HOOK emu_hook_read##n(void *p) { if (EMU_DEVICE(p)) emu_read(p, n, __builtin_return_address(0)); } \\\n"
+    "    EMU_HOOK emu_hook_write##n(void *p) { if (EMU_DEVICE(p)) emu_write(p, n, __builtin_return_address(0)); }\n"
     "EMU_ACCESS(1) EMU_ACCESS(2) EMU_ACCESS(4) EMU_ACCESS(8) EMU_ACCESS(16)\n"
-    "#define EMU_BYTES(name, access) \\\n"
-    "    EMU_HOOK name(void *p, unsigned long n); \\\n"
-    "    EMU_HOOK name(void *p, unsigned long n) \\\n"
+    "#define EMU_RANGE(what) \\\n"
+    "    EMU_HOOK emu_hook_##what##s(void *p, unsigned long n) __asm__(\"__tsan_\" #what \"_range\"); \\\n"
+    "    EMU_HOOK emu_hook_##what##s(void *p, unsigned long n) \\\n"
     "    { \\\n"
     "        char *c = p; \\\n"
     "        for (unsigned long step; EMU_DEVICE(c) && n > 0; c += step, n -= step) { \\\n"
     "            for (step = 16; step > n || ((unsigned long)c & (step - 1)); step /= 2) \\\n"
     "                ; \\\n"
-    "            access(c, step, __builtin_return_address(0)); \\\n"
+    "            emu_##what(c, step, __builtin_return_address(0)); \\\n"
     "        } \\\n"
     "    }\n"
-    "EMU_BYTES(__tsan_read_range, emu_read) EMU_BYTES(__tsan_write_range, emu_write)\n"
+    "EMU_RANGE(read) EMU_RANGE(write)\n"
     "#define EMU_UNALIGNED(n) \\\n"
-    "    EMU_HOOK __tsan_unaligned_read##n(void *p); EMU_HOOK __tsan_unaligned_write##n(void *p); \\\n"
-    "    EMU_HOOK __tsan_unaligned_read##n(void *p) { __tsan_read_range(p, n); } \\\n"
-    "    EMU_HOOK __tsan_unaligned_write##n(void *p) { __tsan_write_range(p, n); }\n"
+    "    EMU_HOOK emu_hook_unaligned_read##n(void *p) __asm__(\"__tsan_unaligned_read\" #n); \\\n"
+    "    EMU_HOOK emu_hook_unaligned_write##n(void *p) __asm__(\"__tsan_unaligned_write\" #n); \\\n"
+    "    EMU_HOOK emu_hook_unaligned_read##n(void *p) { emu_hook_reads(p, n); } \\\n"
+    "    EMU_HOOK emu_hook_unaligned_write##n(void *p) { emu_hook_writes(p, n); }\n"
     "EMU_UNALIGNED(2) EMU_UNALIGNED(4) EMU_UNALIGNED(8) EMU_UNALIGNED(16)\n"
-    "EMU_HOOK __tsan_init(void); EMU_HOOK __tsan_func_entry(void *pc); EMU_HOOK __tsan_func_exit(void);\n"
-    "EMU_HOOK __tsan_init(void) {}\n"
-    "EMU_HOOK __tsan_func_entry(void *pc) { (void)pc; }\n"
-    "EMU_HOOK __tsan_func_exit(void) {}\n"
+    "EMU_HOOK emu_hook_init(void) __asm__(\"__tsan_init\");\n"
+    "EMU_HOOK emu_hook_enter(void *pc) __asm__(\"__tsan_func_entry\");\n"
+    "EMU_HOOK emu_hook_leave(void *pc) __asm__(\"__tsan_func_exit\");\n"
+    "EMU_HOOK emu_hook_init(void) {}\n"
+    "EMU_HOOK emu_hook_enter(void *pc) {}\n"
+    "EMU_HOOK emu_hook_leave(void *pc) {}\n"
     "struct emu_where { const char *file; unsigned line, column; };\n"
-    "EMU_HOOK __ubsan_handle_out_of_bounds(void *d, void *i);\n"
-    "EMU_HOOK __ubsan_handle_out_of_bounds(void *d, void *i)\n"
-    "{ struct emu_where *w = d; (void)i; emu_fault(\"array index out of bounds\", w->line); }\n"
-    "EMU_HOOK __ubsan_handle_shift_out_of_bounds(void *d, void *a, void *b);\n"
-    "EMU_HOOK __ubsan_handle_shift_out_of_bounds(void *d, void *a, void *b)\n"
-    "{ struct emu_where *w = d; (void)a; (void)b; emu_fault(\"shift by more than the width\", w->line); }\n"
-    "EMU_HOOK __ubsan_handle_divrem_overflow(void *d, void *a, void *b);\n"
-    "EMU_HOOK __ubsan_handle_divrem_overflow(void *d, void *a, void *b)\n"
-    "{ struct emu_where *w = d; (void)a; (void)b; emu_fault(\"integer division by zero\", w->line); }\n"
-    "__attribute__((no_sanitize_thread, no_sanitize_undefined)) void emu_entry(void **args);\n"
-    "__attribute__((no_sanitize_thread, no_sanitize_undefined)) void emu_entry(void **args)\n"
+    "EMU_HOOK emu_hook_bounds(struct emu_where *w, void *i) __asm__(\"__ubsan_handle_out_of_bounds\");\n"
+    "EMU_HOOK emu_hook_bounds(struct emu_where *w, void *i) { emu_fault(\"array index out of bounds\", w->line); }\n"
+    "EMU_HOOK emu_hook_shift(struct emu_where *w, void *a, void *b) __asm__(\"__ubsan_handle_shift_out_of_bounds\");\n"
+    "EMU_HOOK emu_hook_shift(struct emu_where *w, void *a, void *b) { emu_fault(\"shift by more than the width\", "
+    "w->line); }\n"
+    "EMU_HOOK emu_hook_divide(struct emu_where *w, void *a, void *b) __asm__(\"__ubsan_handle_divrem_overflow\");\n"
+    "EMU_HOOK emu_hook_divide(struct emu_where *w, void *a, void *b) { emu_fault(\"integer division by zero\", "
+    "w->line); }\n"
+    "__attribute__((no_sanitize(\"thread\", \"undefined\"))) void emu_entry(void **args);\n"
+    "__attribute__((no_sanitize(\"thread\", \"undefined\"))) void emu_entry(void **args)\n"
     "{\n";
 
 static const char prelude_end[] = "/* ---- end of prelude ---- */";
@@ -129,7 +148,8 @@ static int find_kernel(const char *text, const char *symbol, unsigned *threads, 
 }
 
 /* One parameter's declaration with const and restrict left out, so that it can be filled; its name is the last word. */
-static int add_parameter(struct text *body, struct text *call, const char *s, const char *end, int index, struct err *err)
+static int add_parameter(struct text *body, struct text *call, const char *s, const char *end, int index,
+                         struct err *err)
 {
     char declaration[256], name[64], line[256];
     size_t n = 0, name_from = 0, name_len = 0;
@@ -163,7 +183,8 @@ static int add_parameter(struct text *body, struct text *call, const char *s, co
 }
 
 /* The kernel's text with the callers of the emulator and an entry that takes arguments as a launch gives them. */
-static int whole_source(const char *text, size_t len, const char *symbol, unsigned *threads, struct text *out, struct err *err)
+static int whole_source(const char *text, size_t len, const char *symbol, unsigned *threads, struct text *out,
+                        struct err *err)
 {
     const char *from, *to;
     struct text call = {0};
@@ -178,8 +199,8 @@ static int whole_source(const char *text, size_t len, const char *symbol, unsign
     size_t head = (size_t)(end - text) + strlen(prelude_end);
     /* Lines are counted from behind the prelude, where the reader looks. */
     if (text_add(out, text, head, err) != 0 || text_puts(out, "\n#line 1 \"kernel\"", err) != 0 ||
-        text_puts(out, text + head, err) != 0 || text_puts(out, trailer, err) != 0 || text_puts(&call, symbol, err) != 0 ||
-        text_puts(&call, "(", err) != 0)
+        text_puts(out, text + head, err) != 0 || text_puts(out, trailer, err) != 0 ||
+        text_puts(&call, symbol, err) != 0 || text_puts(&call, "(", err) != 0)
         goto done;
     while (from < to && isspace((unsigned char)*from))
         from++;
@@ -296,8 +317,8 @@ static int compiler_error(const char *cc, const char *symbol, const char *log, s
     return err_set(err, "emu: '%.40s' refuses %.160s: %s", cc, symbol, all[0] ? all : log);
 }
 
-int build_compile(const char *text, size_t len, const char *symbol, const char *cc, const char *cache, struct built *out,
-                  struct err *err)
+int build_compile(const char *text, size_t len, const char *symbol, const char *cc, const char *cache,
+                  struct built *out, struct err *err)
 {
     char source[600], object[600], log[600];
     struct text whole = {0};

@@ -7,18 +7,18 @@
 
 /* A kernel compiled by the system's C compiler and loaded. */
 struct built {
-    char path[512];            /* shared object in the cache */
+    char path[512]; /* shared object in the cache */
     void *handle;
     void (*entry)(void **args); /* unpacks args and calls the kernel */
-    const unsigned char *code; /* loaded range */
+    const unsigned char *code;  /* loaded range */
     size_t code_bytes;
-    unsigned max_threads;      /* of its KERNEL(...) head */
+    unsigned max_threads; /* of its KERNEL(...) head */
 };
 
 /* Compiles the host text of one kernel into `cache` unless the same text was compiled there before by the same compiler. Safe
  * with several processes at once. Fills out->path and max_threads. An error shows the compiler's first messages. */
-int build_compile(const char *text, size_t len, const char *symbol, const char *cc, const char *cache, struct built *out,
-                  struct err *err);
+int build_compile(const char *text, size_t len, const char *symbol, const char *cc, const char *cache,
+                  struct built *out, struct err *err);
 int build_load(struct built *b, struct err *err);
 void build_unload(struct built *b);
 

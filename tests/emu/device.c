@@ -16,8 +16,8 @@
 
 struct emu {
     struct run run;
-    char *cache, *cc;      /* owned */
-    unsigned char *map;    /* shared memory with a guard on each side */
+    char *cache, *cc;   /* owned */
+    unsigned char *map; /* shared memory with a guard on each side */
 };
 enum { MAP_BYTES = SMEM_MAX + 2 * SMEM_GUARD, SIGNAL_STACK = 64 * 1024 };
 
@@ -98,7 +98,8 @@ static const char *pick_cache(const char *cache)
 int emu_compile(const char *text, const char *symbol, const struct emu_options *o, struct err *err)
 {
     struct built b;
-    return build_compile(text, strlen(text), symbol, pick_cc(o ? o->cc : NULL), pick_cache(o ? o->cache : NULL), &b, err);
+    return build_compile(text, strlen(text), symbol, pick_cc(o ? o->cc : NULL), pick_cache(o ? o->cache : NULL), &b,
+                         err);
 }
 
 static void emu_unload(struct device *dev, struct device_kernel *k)
@@ -123,7 +124,8 @@ static int emu_load(struct device *dev, const void *image, size_t bytes, const c
     memcpy(text, image, bytes);
     text[bytes] = 0;
     if ((int)smem_max > dev->facts.smem_per_block) {
-        err_set(err, "emu: kernel %s wants %u bytes of shared memory, a block has %d", symbol, smem_max, dev->facts.smem_per_block);
+        err_set(err, "emu: kernel %s wants %u bytes of shared memory, a block has %d", symbol, smem_max,
+                dev->facts.smem_per_block);
         goto fail;
     }
     if (strstr(text, "asm volatile(")) {
@@ -182,7 +184,7 @@ static int run_guarded(struct run *r)
         sigaction(faults[i], &act, &old[i]);
     sigaction(SIGVTALRM, &time_act, &old_time);
     long us = (long)(r->seconds * 1e6);
-    struct itimerval limit = {{1, 0}, {us / 1000000, us % 1000000}}, off = {{0, 0}, {0, 0}};
+    struct itimerval limit = {{us / 1000000, us % 1000000}, {us / 1000000, us % 1000000}}, off = {{0, 0}, {0, 0}};
     setitimer(ITIMER_VIRTUAL, &limit, NULL);
     int rc = run_grid(r);
     setitimer(ITIMER_VIRTUAL, &off, NULL);
@@ -196,14 +198,14 @@ static int run_guarded(struct run *r)
 static int check_launch(const struct device_kernel *k, const struct launch *l, struct err *err)
 {
     if (l->grid[0] == 0 || l->grid[1] == 0 || l->grid[2] == 0 || l->grid[1] > 65535 || l->grid[2] > 65535)
-        return err_set(err, "emu: kernel %s cannot be launched with a grid of %ux%ux%u blocks", k->symbol, l->grid[0], l->grid[1],
-                       l->grid[2]);
+        return err_set(err, "emu: kernel %s cannot be launched with a grid of %ux%ux%u blocks", k->symbol, l->grid[0],
+                       l->grid[1], l->grid[2]);
     if (l->block == 0 || l->block > MAX_THREADS || l->block > k->built.max_threads)
-        return err_set(err, "emu: kernel %s cannot be launched with %u threads a block; it was made for %u", k->symbol, l->block,
-                       k->built.max_threads);
+        return err_set(err, "emu: kernel %s cannot be launched with %u threads a block; it was made for %u", k->symbol,
+                       l->block, k->built.max_threads);
     if (l->smem > k->smem_max)
-        return err_set(err, "emu: kernel %s is launched with %u bytes of shared memory, and was loaded for %u", k->symbol, l->smem,
-                       k->smem_max);
+        return err_set(err, "emu: kernel %s is launched with %u bytes of shared memory, and was loaded for %u",
+                       k->symbol, l->smem, k->smem_max);
     return 0;
 }
 

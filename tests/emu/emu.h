@@ -24,14 +24,14 @@ enum emu_schedule { EMU_FORWARD, EMU_REVERSE, EMU_RANDOM };
 
 struct emu_options {
     enum emu_schedule schedule;
-    uint64_t seed;          /* of EMU_RANDOM */
-    const char *cache;      /* folder of compiled objects; NULL: $WEIR_EMU_CACHE, else build/emu-cache */
-    const char *cc;         /* C compiler; NULL: $CC, else cc */
-    int sm;                 /* reported compute capability; 0: 80 */
+    uint64_t seed;           /* of EMU_RANDOM */
+    const char *cache;       /* folder of compiled objects; NULL: $WEIR_EMU_CACHE, else build/emu-cache */
+    const char *cc;          /* C compiler; NULL: $CC, else cc */
+    int sm;                  /* reported compute capability; 0: 80 */
     unsigned smem_per_block; /* bytes; 0: what that capability has */
-    double seconds;         /* a launch that runs longer is an error; 0: 120 */
-    bool only_faults;       /* leave out races and reads of unwritten memory (faster) */
-    bool ucontext;          /* switch fibers by swapcontext, as CPUs other than x86-64 do */
+    double seconds;          /* a launch that runs longer is an error; 0: 120 */
+    bool only_faults;        /* leave out races and reads of unwritten memory (faster) */
+    bool ucontext;           /* switch fibers by swapcontext, as CPUs other than x86-64 do */
 };
 
 /* Opens the emulator; o may be NULL. One launch at a time in a process. Close with dev->close. */
@@ -43,8 +43,8 @@ void emu_set_schedule(struct device *dev, enum emu_schedule schedule, uint64_t s
 /* Counts since the device was opened. */
 struct emu_stats {
     uint64_t launches, blocks;
-    uint64_t collectives;      /* of a warp, barriers included */
-    uint64_t ldmatrix_rows;    /* groups of eight 16-byte rows that ldmatrix read... */
+    uint64_t collectives;        /* of a warp, barriers included */
+    uint64_t ldmatrix_rows;      /* groups of eight 16-byte rows that ldmatrix read... */
     uint64_t ldmatrix_conflicts; /* ...and the extra shared-memory passes that bank conflicts cost them */
 };
 struct emu_stats emu_get_stats(const struct device *dev);

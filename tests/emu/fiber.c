@@ -29,9 +29,9 @@ struct fibers {
     unsigned char *stacks; /* [count][FIBER_STACK + guard] */
     size_t pitch, bytes;
     void *scheduler_sp;
-    void **sp;             /* [count] */
+    void **sp; /* [count] */
     ucontext_t scheduler_context;
-    ucontext_t *context;   /* [count], NULL with the fast switch */
+    ucontext_t *context; /* [count], NULL with the fast switch */
 };
 
 #if HAVE_FAST_SWITCH

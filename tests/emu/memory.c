@@ -11,8 +11,9 @@ static const size_t RANGE = (size_t)16 << 30; /* addresses, not memory */
 
 struct memory {
     unsigned char *base;
-    size_t chunks, next;    /* next chunk to look for a free place at */
-    uint32_t *owner;        /* [chunks] allocation number + 1, 0 none; a released one keeps its chunks until they are used again */
+    size_t chunks, next; /* next chunk to look for a free place at */
+    uint32_t
+        *owner; /* [chunks] allocation number + 1, 0 none; a released one keeps its chunks until they are used again */
     struct allocation **all;
     size_t count, cap;
 };
@@ -150,7 +151,8 @@ int memory_check(struct memory *m, const void *p, size_t bytes, const char *what
     if (!a->live)
         return err_set(err, "emu: %s of %zu bytes at offset %zu of released device memory", what, bytes, offset);
     if (offset > a->bytes || bytes > a->bytes - offset)
-        return err_set(err, "emu: %s of %zu bytes at offset %zu of an allocation of %zu", what, bytes, offset, a->bytes);
+        return err_set(err, "emu: %s of %zu bytes at offset %zu of an allocation of %zu", what, bytes, offset,
+                       a->bytes);
     return 0;
 }
 

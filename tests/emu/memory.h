@@ -18,8 +18,8 @@ struct allocation {
     unsigned char *base;
     size_t bytes;
     bool live;
-    unsigned char *written;    /* a bit for each byte; released with the allocation */
-    struct global_cell *cell;  /* [(bytes + 1) / 2]; released with the allocation */
+    unsigned char *written;   /* a bit for each byte; released with the allocation */
+    struct global_cell *cell; /* [(bytes + 1) / 2]; released with the allocation */
 };
 
 struct memory;

@@ -11,17 +11,25 @@
 #include "fiber.h"
 
 enum { WARP = 32, MAX_THREADS = 1024, MAX_WARPS = MAX_THREADS / WARP, MAX_BARRIERS = 16 };
-enum { SMEM_MAX = 256 * 1024 };  /* bytes of shared memory that any GPU here has, rounded up */
-enum { SMEM_GUARD = 1 << 20 };   /* on each side: addresses that can only be meant as shared memory */
+enum { SMEM_MAX = 256 * 1024 }; /* bytes of shared memory that any GPU here has, rounded up */
+enum { SMEM_GUARD = 1 << 20 };  /* on each side: addresses that can only be meant as shared memory */
 
 /* What a thread waits for, with its operands; its warp's scheduler does the work when all lanes have arrived. */
 enum wait {
-    WAIT_NONE,      /* runs, or can run */
-    WAIT_EXIT,      /* has ended */
-    WAIT_SHFL, WAIT_SHFL_XOR, WAIT_SHFL_UP, WAIT_SHFL_DOWN,
-    WAIT_ANY, WAIT_ALL, WAIT_BALLOT,
-    WAIT_LDMATRIX, WAIT_MMA, WAIT_SYNC_WARP,
-    WAIT_SYNC_BLOCK, WAIT_SYNC_NAMED,
+    WAIT_NONE, /* runs, or can run */
+    WAIT_EXIT, /* has ended */
+    WAIT_SHFL,
+    WAIT_SHFL_XOR,
+    WAIT_SHFL_UP,
+    WAIT_SHFL_DOWN,
+    WAIT_ANY,
+    WAIT_ALL,
+    WAIT_BALLOT,
+    WAIT_LDMATRIX,
+    WAIT_MMA,
+    WAIT_SYNC_WARP,
+    WAIT_SYNC_BLOCK,
+    WAIT_SYNC_NAMED,
 };
 
 struct copy { /* one cp.async under way */
@@ -32,20 +40,20 @@ struct copy { /* one cp.async under way */
 
 struct thread {
     enum wait wait;
-    const char *at;          /* "line 57" of the collective it waits in */
-    unsigned value, result;  /* shuffles and votes */
-    int arg;                 /* source lane, mask or distance; barrier number; number of 8x8 matrices */
-    int arg2;                /* threads of a named barrier; 1: transposed; 1: bf16 */
-    void *out;               /* c of mma, r of ldmatrix: on the thread's own stack */
-    const void *in, *in2;    /* a and b of mma, row address of ldmatrix */
-    struct copy *copies;     /* [ncopies], oldest group first */
+    const char *at;         /* "line 57" of the collective it waits in */
+    unsigned value, result; /* shuffles and votes */
+    int arg;                /* source lane, mask or distance; barrier number; number of 8x8 matrices */
+    int arg2;               /* threads of a named barrier; 1: transposed; 1: bf16 */
+    void *out;              /* c of mma, r of ldmatrix: on the thread's own stack */
+    const void *in, *in2;   /* a and b of mma, row address of ldmatrix */
+    struct copy *copies;    /* [ncopies], oldest group first */
     int ncopies, copies_cap;
-    unsigned group;          /* number of the group that the next cp.async joins */
+    unsigned group; /* number of the group that the next cp.async joins */
 };
 
 struct warp {
-    int lanes;               /* of a full warp: 32 */
-    bool waits;              /* at a barrier of the block */
+    int lanes;  /* of a full warp: 32 */
+    bool waits; /* at a barrier of the block */
     bool ended;
     /* Vector clock [MAX_WARPS]: clock[v] = first epoch of warp v that is not known to be over. clock[own] is the warp's current
      * epoch; it advances at sync_warp and at barriers. */
@@ -55,9 +63,9 @@ struct warp {
 /* Address and time of an access, for the race detector: epoch 22 bits, warp 5, lane 5. 0 is no access. */
 typedef uint32_t stamp;
 
-struct shared_cell { /* two bytes of shared memory */
-    stamp write;       /* last write */
-    uint32_t readers;  /* warps that read since; their stamps are in run.reads */
+struct shared_cell {  /* two bytes of shared memory */
+    stamp write;      /* last write */
+    uint32_t readers; /* warps that read since; their stamps are in run.reads */
 };
 
 struct run {
@@ -67,8 +75,8 @@ struct run {
     int nwarps;
     enum emu_schedule schedule;
     uint64_t random;
-    double seconds;            /* CPU time that a launch may take */
-    volatile bool expired;     /* it is over */
+    double seconds;        /* CPU time that a launch may take */
+    volatile bool expired; /* it is over */
     void (*entry)(void **args);
     void **args;
     const unsigned char *code; /* loaded object: its constants may be read */
@@ -76,26 +84,27 @@ struct run {
     /* block */
     unsigned bid[3];
     uint32_t serial, launch_first; /* number of the block among all that ever ran; of the launch's first */
-    bool acquired;             /* has done an atomic in this launch: may see what other blocks wrote */
+    bool acquired;                 /* has done an atomic in this launch: may see what other blocks wrote */
     struct warp warp[MAX_WARPS];
     struct thread thread[MAX_THREADS];
-    int current;               /* thread that runs, or -1 */
+    int current; /* thread that runs, or -1 */
+    bool opened; /* a barrier has just let its warps go on */
     /* machine */
     struct fibers *fibers;
     const unsigned char *stacks;
     size_t stack_bytes;
     struct memory *memory;
-    unsigned char *smem;       /* [SMEM_MAX] */
-    unsigned char *smem_state; /* [SMEM_MAX / 2] bits: 1, 2 byte written; 4 cp.async under way */
+    unsigned char *smem;           /* [SMEM_MAX] */
+    unsigned char *smem_state;     /* [SMEM_MAX / 2] bits: 1, 2 byte written; 4 cp.async under way */
     struct shared_cell *smem_cell; /* [SMEM_MAX / 2] */
-    stamp *reads;              /* [SMEM_MAX / 2][nwarps] */
+    stamp *reads;                  /* [SMEM_MAX / 2][nwarps] */
     size_t reads_cap;
-    bool races;                /* look for races and unwritten memory */
+    bool races; /* look for races and unwritten memory */
     /* result */
     bool failed;
     char message[480];
-    const char *at;            /* where in the kernel's text, or NULL and */
-    const void *pc;            /* where in its code, or NULL */
+    const char *at; /* where in the kernel's text, or NULL and */
+    const void *pc; /* where in its code, or NULL */
     struct emu_stats stats;
 };
 
@@ -112,7 +121,6 @@ void run_report(struct run *r, int t, const char *at, const char *fmt, ...) __at
 /* The running thread waits (its operands are in place) until its warp or block has arrived too. */
 void run_wait(struct thread *t, enum wait wait, const char *at);
 struct thread *run_thread(void);
-
 
 /* warp.c: does the collective that all lanes of warp w wait in. -1 after run_report. */
 int warp_perform(struct run *r, int w);

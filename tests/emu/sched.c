@@ -38,7 +38,8 @@ static void report(struct run *r, int t, const char *at, const void *pc, const c
     size_t n = (size_t)snprintf(r->message, sizeof r->message, "kernel %.200s, block (%u,%u,%u)", r->kernel, r->bid[0],
                                 r->bid[1], r->bid[2]);
     if (t >= 0)
-        n += (size_t)snprintf(r->message + n, sizeof r->message - n, ", thread %d (warp %d, lane %d)", t, t / WARP, t % WARP);
+        n += (size_t)snprintf(r->message + n, sizeof r->message - n, ", thread %d (warp %d, lane %d)", t, t / WARP,
+                              t % WARP);
     n += (size_t)snprintf(r->message + n, sizeof r->message - n, ": ");
     vsnprintf(r->message + n, sizeof r->message - n, fmt, ap);
 }
@@ -100,7 +101,8 @@ static int check_together(struct run *r, int w)
     for (int i = 0; i < r->warp[w].lanes; i++) {
         struct thread *b = &lane[i];
         if (b->wait == WAIT_EXIT) {
-            run_report(r, w * WARP + first, a->at, "waits in %s for lane %d of its warp, which has exited", wait_name(a->wait), i);
+            run_report(r, w * WARP + first, a->at, "waits in %s for lane %d of its warp, which has exited",
+                       wait_name(a->wait), i);
             return -1;
         }
         if (b->wait != a->wait || (b->at != a->at && strcmp(b->at, a->at) != 0)) {
@@ -109,8 +111,9 @@ static int check_together(struct run *r, int w)
             return -1;
         }
         if (a->wait == WAIT_SYNC_NAMED && (b->arg != a->arg || b->arg2 != a->arg2)) {
-            run_report(r, w * WARP + first, a->at, "waits at barrier %d for %d threads, lane %d of its warp at barrier %d for %d",
-                       a->arg, a->arg2, i, b->arg, b->arg2);
+            run_report(r, w * WARP + first, a->at,
+                       "waits at barrier %d for %d threads, lane %d of its warp at barrier %d for %d", a->arg, a->arg2,
+                       i, b->arg, b->arg2);
             return -1;
         }
     }
@@ -120,6 +123,7 @@ static int check_together(struct run *r, int w)
 static void release(struct run *r, uint32_t warps)
 {
     shadow_join(r, warps);
+    r->opened = true;
     for (int w = 0; w < r->nwarps; w++)
         if (warps >> w & 1) {
             r->warp[w].waits = false;
@@ -141,12 +145,13 @@ static int arrive(struct run *r, int w)
         if (!r->warp[v].waits || o->wait != t->wait || (named && o->arg != t->arg))
             continue;
         if (named && o->arg2 != t->arg2) {
-            run_report(r, w * WARP, t->at, "waits at barrier %d for %d threads, warp %d waits there for %d", t->arg, t->arg2, v,
-                       o->arg2);
+            run_report(r, w * WARP, t->at, "waits at barrier %d for %d threads, warp %d waits there for %d", t->arg,
+                       t->arg2, v, o->arg2);
             return -1;
         }
         if (!named && strcmp(o->at, t->at) != 0) {
-            run_report(r, w * WARP, t->at, "divergent: it waits in sync_block here, warp %d in another, at %s", v, o->at);
+            run_report(r, w * WARP, t->at, "divergent: it waits in sync_block here, warp %d in another, at %s", v,
+                       o->at);
             return -1;
         }
         waiting |= 1u << v;
@@ -198,7 +203,7 @@ static int step_warp(struct run *r, int w)
     }
     r->current = -1;
     if (r->expired) {
-        run_report(r, w * WARP, r->thread[w * WARP].at, "the launch does not end within %.0f s", r->seconds);
+        run_report(r, w * WARP, r->thread[w * WARP].at, "the launch does not end within %g s", r->seconds);
         return -1;
     }
     if (check_together(r, w) != 0)
@@ -216,11 +221,12 @@ static int step_warp(struct run *r, int w)
     }
 }
 
-/* The warp to run next, or -1: the same one until it waits, then the first in order; at random, any. */
+/* The warp to run next, or -1: the same one up to the next barrier, then the first in order; at random, any. */
 static int pick_warp(struct run *r, int last)
 {
     int order[MAX_WARPS];
-    bool keep = r->schedule != EMU_RANDOM && last >= 0;
+    bool keep = r->schedule != EMU_RANDOM && last >= 0 && !r->opened;
+    r->opened = false;
     if (keep && !r->warp[last].waits && !r->warp[last].ended)
         return last;
     make_order(r, order, r->nwarps);
@@ -233,7 +239,7 @@ static int pick_warp(struct run *r, int last)
 static int run_block(struct run *r)
 {
     r->serial++;
-    r->acquired = false;
+    r->acquired = r->opened = false;
     r->stats.blocks++;
     shadow_begin_block(r);
     for (int w = 0; w < r->nwarps; w++) {
@@ -274,7 +280,7 @@ int run_grid(struct run *r)
         uint64_t a, b;
         do {
             stride = 1 + next_random(r) % blocks;
-            for (a = blocks, b = stride; b; ) {
+            for (a = blocks, b = stride; b;) {
                 uint64_t c = a % b;
                 a = b;
                 b = c;

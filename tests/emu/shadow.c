@@ -79,10 +79,11 @@ static bool check_shared_cell(struct run *r, int t, size_t i, enum access kind)
     struct shared_cell *c = &r->smem_cell[i];
     int w = t / WARP;
     stamp now = make_stamp(r, t);
-    bool both_atomic = kind == ATOMIC && (c->write & MULTI_BIT); /* in a write's stamp the bit says that it was an atomic's */
+    bool both_atomic =
+        kind == ATOMIC && (c->write & MULTI_BIT); /* in a write's stamp the bit says that it was an atomic's */
     if (c->write && !both_atomic && unordered(r, t, c->write & ~(stamp)MULTI_BIT))
-        return found("race: %s byte %zu of shared memory, which thread %d writes with no barrier between them", verb(kind), 2 * i,
-                     stamp_thread(c->write));
+        return found("race: %s byte %zu of shared memory, which thread %d writes with no barrier between them",
+                     verb(kind), 2 * i, stamp_thread(c->write));
     stamp *reads = &r->reads[i * (size_t)r->nwarps];
     if (kind == READ) {
         stamp old = c->readers >> w & 1 ? reads[w] : 0;
@@ -96,8 +97,8 @@ static bool check_shared_cell(struct run *r, int t, size_t i, enum access kind)
     for (uint32_t left = c->readers; left; left &= left - 1) {
         stamp s = reads[__builtin_ctz(left)];
         if (unordered(r, t, s))
-            return found("race: %s byte %zu of shared memory, which thread %d reads with no barrier between them", verb(kind),
-                         2 * i, stamp_thread(s));
+            return found("race: %s byte %zu of shared memory, which thread %d reads with no barrier between them",
+                         verb(kind), 2 * i, stamp_thread(s));
     }
     c->write = kind == ATOMIC ? now | MULTI_BIT : now;
     c->readers = 0;
@@ -107,13 +108,15 @@ static bool check_shared_cell(struct run *r, int t, size_t i, enum access kind)
 static bool check_shared(struct run *r, int t, size_t offset, size_t bytes, enum access kind)
 {
     if (offset > r->smem_bytes || bytes > r->smem_bytes - offset)
-        return found("%s %zu bytes at byte %td of shared memory, which has %u", verb(kind), bytes, (ptrdiff_t)offset, r->smem_bytes);
+        return found("%s %zu bytes at byte %td of shared memory, which has %u", verb(kind), bytes, (ptrdiff_t)offset,
+                     r->smem_bytes);
     for (size_t i = offset / 2; 2 * i < offset + bytes; i++) {
         unsigned touched = bytes > 1 ? BYTES_WRITTEN : 1u << offset % 2;
         unsigned char *state = &r->smem_state[i];
         if (*state & COPY_UNDER_WAY)
-            return found("%s byte %zu of shared memory while a cp.async to it is under way that its thread has not waited for",
-                         verb(kind), 2 * i);
+            return found(
+                "%s byte %zu of shared memory while a cp.async to it is under way that its thread has not waited for",
+                verb(kind), 2 * i);
         if (!r->races)
             continue;
         if (kind == WRITE)
@@ -134,16 +137,18 @@ static bool check_global_cell(struct run *r, int t, struct allocation *a, size_t
     bool both_atomic = kind == ATOMIC && (c->write & FLAG);
     if (wrote >= r->launch_first && !both_atomic) {
         if (wrote != r->serial && !r->acquired)
-            return found("race: %s byte %zu of device memory (%zu bytes), which another block of this launch writes", verb(kind),
-                         2 * i, a->bytes);
+            return found("race: %s byte %zu of device memory (%zu bytes), which another block of this launch writes",
+                         verb(kind), 2 * i, a->bytes);
         if (wrote == r->serial && unordered(r, t, (stamp)c->write))
-            return found("race: %s byte %zu of device memory (%zu bytes), which thread %d writes with no barrier between them",
-                         verb(kind), 2 * i, a->bytes, stamp_thread((stamp)c->write));
+            return found(
+                "race: %s byte %zu of device memory (%zu bytes), which thread %d writes with no barrier between them",
+                verb(kind), 2 * i, a->bytes, stamp_thread((stamp)c->write));
     }
     uint64_t now = (uint64_t)r->serial << 32 | make_stamp(r, t);
     if (kind == READ) {
         if (read == r->serial && (stamp)(c->read) >> EPOCH_SHIFT == (stamp)now >> EPOCH_SHIFT &&
-            ((c->read & MULTI_BIT) || stamp_thread((stamp)c->read) != t) && stamp_thread((stamp)c->read) / WARP == t / WARP)
+            ((c->read & MULTI_BIT) || stamp_thread((stamp)c->read) != t) &&
+            stamp_thread((stamp)c->read) / WARP == t / WARP)
             now |= MULTI_BIT;
         if (read >= r->launch_first && (read != r->serial || (c->read & FLAG)))
             now |= FLAG;
@@ -152,11 +157,12 @@ static bool check_global_cell(struct run *r, int t, struct allocation *a, size_t
     }
     if (read >= r->launch_first) {
         if ((read != r->serial || (c->read & FLAG)) && !r->acquired)
-            return found("race: %s byte %zu of device memory (%zu bytes), which another block of this launch reads", verb(kind),
-                         2 * i, a->bytes);
+            return found("race: %s byte %zu of device memory (%zu bytes), which another block of this launch reads",
+                         verb(kind), 2 * i, a->bytes);
         if (read == r->serial && unordered(r, t, (stamp)c->read))
-            return found("race: %s byte %zu of device memory (%zu bytes), which thread %d reads with no barrier between them",
-                         verb(kind), 2 * i, a->bytes, stamp_thread((stamp)c->read));
+            return found(
+                "race: %s byte %zu of device memory (%zu bytes), which thread %d reads with no barrier between them",
+                verb(kind), 2 * i, a->bytes, stamp_thread((stamp)c->read));
     }
     c->write = now | (kind == ATOMIC ? FLAG : 0);
     c->read = 0;
@@ -170,10 +176,11 @@ static bool check_global(struct run *r, int t, const unsigned char *p, size_t by
     if (!a)
         return found("%s %zu bytes at %p, where no device memory is", verb(kind), bytes, (const void *)p);
     if (!a->live)
-        return found("%s %zu bytes at byte %zu of device memory that has been released (%zu bytes)", verb(kind), bytes, offset,
-                     a->bytes);
+        return found("%s %zu bytes at byte %zu of device memory that has been released (%zu bytes)", verb(kind), bytes,
+                     offset, a->bytes);
     if (offset > a->bytes || bytes > a->bytes - offset)
-        return found("%s %zu bytes at byte %zu of device memory, an allocation of %zu", verb(kind), bytes, offset, a->bytes);
+        return found("%s %zu bytes at byte %zu of device memory, an allocation of %zu", verb(kind), bytes, offset,
+                     a->bytes);
     if (!r->races)
         return true;
     for (size_t i = offset; i < offset + bytes; i++) {
@@ -214,7 +221,7 @@ void shadow_access(const void *p, size_t bytes, enum access kind, struct place w
 {
     struct run *r = emu_run;
     if (r->expired)
-        run_fail(where.at, where.pc, "the launch does not end within %.0f s", r->seconds);
+        run_fail(where.at, where.pc, "the launch does not end within %g s", r->seconds);
     if (kind == ATOMIC)
         r->acquired = true;
     if (!check(r, r->current, p, bytes, kind))

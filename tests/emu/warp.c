@@ -9,11 +9,20 @@
 const char *wait_name(enum wait w)
 {
     static const char *const name[] = {
-        [WAIT_NONE] = "nothing",       [WAIT_EXIT] = "exit",           [WAIT_SHFL] = "shfl",
-        [WAIT_SHFL_XOR] = "shfl_xor",  [WAIT_SHFL_UP] = "shfl_up",     [WAIT_SHFL_DOWN] = "shfl_down",
-        [WAIT_ANY] = "any_warp",       [WAIT_ALL] = "all_warp",        [WAIT_BALLOT] = "ballot",
-        [WAIT_LDMATRIX] = "ldmatrix",  [WAIT_MMA] = "mma",             [WAIT_SYNC_WARP] = "sync_warp",
-        [WAIT_SYNC_BLOCK] = "sync_block", [WAIT_SYNC_NAMED] = "sync_named",
+        [WAIT_NONE] = "nothing",
+        [WAIT_EXIT] = "exit",
+        [WAIT_SHFL] = "shfl",
+        [WAIT_SHFL_XOR] = "shfl_xor",
+        [WAIT_SHFL_UP] = "shfl_up",
+        [WAIT_SHFL_DOWN] = "shfl_down",
+        [WAIT_ANY] = "any_warp",
+        [WAIT_ALL] = "all_warp",
+        [WAIT_BALLOT] = "ballot",
+        [WAIT_LDMATRIX] = "ldmatrix",
+        [WAIT_MMA] = "mma",
+        [WAIT_SYNC_WARP] = "sync_warp",
+        [WAIT_SYNC_BLOCK] = "sync_block",
+        [WAIT_SYNC_NAMED] = "sync_named",
     };
     return name[w];
 }
@@ -37,7 +46,8 @@ static int shuffle(struct run *r, int first, int lanes)
             from = t[i].arg < WARP - i ? i + t[i].arg : i;
         }
         if (from >= lanes) {
-            run_report(r, first + i, t[i].at, "%s reads lane %d, which the block does not have", wait_name(t[i].wait), from);
+            run_report(r, first + i, t[i].at, "%s reads lane %d, which the block does not have", wait_name(t[i].wait),
+                       from);
             return -1;
         }
         t[i].result = t[from].value;
