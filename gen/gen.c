@@ -101,6 +101,24 @@ int gen_render(struct gen *g, const char *kernel, const char *gpu, const struct 
     return 0;
 }
 
+static int check_protected(lua_State *L)
+{
+    struct render_call *c = lua_touserdata(L, 1);
+    gen_push_function(L, "gen/spec.lua", "check");
+    lua_pushstring(L, c->kernel);
+    lua_pushstring(L, c->gpu);
+    gen_push_params(L, c->params, c->nparams);
+    lua_call(L, 3, 0);
+    return 0;
+}
+
+int gen_check(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
+              struct err *err)
+{
+    struct render_call c = {.kernel = kernel, .gpu = gpu, .params = params, .nparams = nparams};
+    return gen_protect(g, check_protected, &c, err);
+}
+
 void gen_kernel_free(struct gen_kernel *k)
 {
     free(k->source);

@@ -52,6 +52,10 @@ int gen_render(struct gen *g, const char *kernel, const char *gpu, const struct 
                struct gen_kernel *out, struct err *err);
 void gen_kernel_free(struct gen_kernel *k);
 
+/* Resolves and runs the restrictions only: 0 where gen_render could fail by nothing but a template's own error. */
+int gen_check(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
+              struct err *err);
+
 /* Value of a resolved parameter; asserts that it exists. */
 long gen_value(const struct gen_kernel *k, const char *name);
 

@@ -353,11 +353,17 @@ local function resolve_from_c(kernel, gpu_name, given)
   return M.resolve(kernel, gpu_name, given)
 end
 
--- The emitted kernel: spec fields, text, params, and for every line its place: file_at[i] an index into files, or 0, and
--- line_at[i]. A broken restriction is an error.
-function M.render(kernel, gpu_name, given)
+-- As resolve, and a broken restriction is an error.
+function M.check(kernel, gpu_name, given)
   local spec = M.resolve(kernel, gpu_name, given)
-  if spec.broken then error(spec.why .. " [" .. spec.gpu.name .. "]", 0) end
+  if spec.broken then error(("%s [%s]"):format(spec.why, spec.gpu.name), 0) end
+  return spec
+end
+
+-- The emitted kernel: spec fields, text, params, and for every line its place: file_at[i] an index into files, or 0, and
+-- line_at[i].
+function M.render(kernel, gpu_name, given)
+  local spec = M.check(kernel, gpu_name, given)
   local lines, files, index, file_at, line_at = {}, {}, {}, {}, {}
   local function append(text, place)
     for i, line in ipairs(text) do

@@ -1,0 +1,410 @@
+/* weir gen: renders kernels, and compiles them for GPUs that need not be there. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cascade.h"
+#include "cmd.h"
+#include "kernel.h"
+#include "model.h"
+#include "occupancy.h"
+#include "options.h"
+
+enum { KERNELS_MAX = 64, GPUS_MAX = 16, PARAMS_MAX = 64 };
+
+struct gen_command {
+    bool list, all, cubin, print, lines, json;
+    const char *gpu, *model, *set, *folder, *templates;
+    const char *kernel[KERNELS_MAX];
+    char *names; /* owned: what kernel[] points into with --all */
+    int nkernels;
+    char gpus[512]; /* the GPUs of --gpu, each ended by a NUL */
+    const char *gpu_name[GPUS_MAX];
+    int ngpus;
+    /* In order of weight: of the model, of --NAME VALUE, of --set. The later wins. */
+    struct gen_param param[PARAMS_MAX];
+    char *split[PARAMS_MAX]; /* owned: copies that param[] points into */
+    int nparams, nsplit;
+    int from_model; /* the first so many are the model's and may be unknown to a kernel */
+    char number[8][16];
+    struct gen *gen;
+    struct kernel_cache cache;
+    bool warned;
+    int done, failed;
+    struct err first; /* what the first failed kernel says */
+};
+
+/* name=value[,name=value...] into params. */
+static int add_pairs(struct gen_command *c, const char *option, const char *text, struct err *err)
+{
+    char *copy = strdup(text), *save = NULL;
+    if (!copy || c->nsplit == PARAMS_MAX) {
+        free(copy);
+        return err_set(err, "out of memory for %s", option);
+    }
+    c->split[c->nsplit++] = copy;
+    for (char *pair = strtok_r(copy, ",", &save); pair; pair = strtok_r(NULL, ",", &save)) {
+        char *eq = strchr(pair, '=');
+        if (!eq || eq == pair || !eq[1])
+            return err_set(err, "%s %s: '%s' is not NAME=VALUE", option, text, pair);
+        if (c->nparams == PARAMS_MAX)
+            return err_set(err, "%s %s: more than %d parameters", option, text, PARAMS_MAX);
+        *eq = 0;
+        c->param[c->nparams++] = (struct gen_param){pair, eq + 1};
+    }
+    return 0;
+}
+
+/* Takes "--NAME VALUE" and "--NAME=VALUE" out of argv where NAME is no option of the table: a parameter of the kernels. --type
+ * stands for t. Returns the arguments that are left. */
+static int take_params(struct gen_command *c, const struct option *table, int argc, char **argv, char **rest,
+                       struct err *err)
+{
+    int n = 0;
+    bool ended = false;
+    for (int i = 0; i < argc; i++) {
+        const char *arg = argv[i], *eq = strchr(arg, '=');
+        size_t len = eq ? (size_t)(eq - arg) : strlen(arg);
+        const struct option *p = table;
+        while (p->name && !(strlen(p->name) == len && !strncmp(p->name, arg, len)) &&
+               !(p->letter && !strcmp(p->letter, arg)))
+            p++;
+        ended = ended || !strcmp(arg, "--");
+        if (ended || strncmp(arg, "--", 2) != 0 || !strcmp(arg, "--help") || p->name) {
+            rest[n++] = argv[i];
+            if (p->name && p->kind != OPTION_FLAG && !eq && i + 1 < argc)
+                rest[n++] = argv[++i]; /* its value, whatever that looks like */
+            continue;
+        }
+        if (!eq && i + 1 == argc)
+            return err_set(err, "%s: needs a value; --list shows the parameters of each kernel", arg), -1;
+        char pair[256];
+        int size =
+            eq ? snprintf(pair, sizeof pair, "%s", arg + 2) : snprintf(pair, sizeof pair, "%s=%s", arg + 2, argv[++i]);
+        if (size >= (int)sizeof pair || strchr(pair, ','))
+            return err_set(err, "%.40s: '%.100s' is not a value", arg, pair + len - 1), -1;
+        if (!strncmp(pair, "type=", 5))
+            memmove(pair, "t", 1), memmove(pair + 1, pair + 4, strlen(pair + 4) + 1);
+        if (add_pairs(c, arg, pair, err) != 0)
+            return -1;
+    }
+    return n;
+}
+
+/* The shape that a model gives to kernels, by the names that they use. */
+static int add_model(struct gen_command *c, struct err *err)
+{
+    struct model m;
+    if (model_open(&m, c->model, err) != 0)
+        return -1;
+    int group = m.shape.heads / m.shape.kv_heads;
+    const struct {
+        const char *name;
+        int value;
+    } shape[] = {
+        {"d", m.shape.head_dim},
+        {"g", group},
+        {"r", group}, /* heads behind a score: with a cascade a key head */
+        {"b", cascade_defaults().span},
+        {"hidden", m.shape.hidden},
+        {"ffn", m.shape.ffn},
+        {"rd", m.shape.rope_dim},
+    };
+    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
+        snprintf(c->number[i], sizeof c->number[i], "%d", shape[i].value);
+        c->param[c->nparams++] = (struct gen_param){shape[i].name, c->number[i]};
+    }
+    c->from_model = c->nparams;
+    model_close(&m);
+    return 0;
+}
+
+static int split_gpus(struct gen_command *c, struct err *err)
+{
+    char *save = NULL;
+    if (!c->gpu)
+        return err_set(err, "--gpu NAME is missing; weir gen --list shows the names");
+    if (snprintf(c->gpus, sizeof c->gpus, "%s", c->gpu) >= (int)sizeof c->gpus)
+        return err_set(err, "--gpu: too long");
+    for (char *g = strtok_r(c->gpus, ",", &save); g; g = strtok_r(NULL, ",", &save)) {
+        struct gen_gpu facts;
+        if (c->ngpus == GPUS_MAX)
+            return err_set(err, "--gpu: more than %d", GPUS_MAX);
+        if (gen_gpu(c->gen, g, &facts, err) != 0)
+            return -1;
+        c->gpu_name[c->ngpus++] = g;
+    }
+    return c->ngpus ? 0 : err_set(err, "--gpu: no name given");
+}
+
+static int all_kernels(struct gen_command *c, struct err *err)
+{
+    char *save = NULL;
+    if (gen_kernels(c->gen, &c->names, err) != 0)
+        return -1;
+    for (char *k = strtok_r(c->names, "\n", &save); k && c->nkernels < KERNELS_MAX; k = strtok_r(NULL, "\n", &save))
+        c->kernel[c->nkernels++] = k;
+    return 0;
+}
+
+/* The parameters for one kernel: with --all or -m, those that it does not have are left out. -1 if it is unknown. */
+static int params_for(struct gen_command *c, const char *kernel, struct gen_param *out, struct err *err)
+{
+    int n = 0, optional = c->all ? c->nparams : c->from_model;
+    for (int i = 0; i < c->nparams; i++) {
+        int has = i < optional ? gen_has_param(c->gen, kernel, c->param[i].name, err) : 1;
+        if (has < 0)
+            return -1;
+        if (has)
+            out[n++] = c->param[i];
+    }
+    return n;
+}
+
+/* With --all, an option that no kernel has is a mistake. */
+static int check_params_used(struct gen_command *c, struct err *err)
+{
+    for (int i = c->from_model; c->all && i < c->nparams; i++) {
+        int used = 0;
+        for (int k = 0; k < c->nkernels && used == 0; k++)
+            used = gen_has_param(c->gen, c->kernel[k], c->param[i].name, err);
+        if (used < 0)
+            return -1;
+        if (!used)
+            return err_set(err, "no kernel has a parameter '%s'; --list shows what they have", c->param[i].name);
+    }
+    return 0;
+}
+
+/* Writes <folder>/<name><suffix>, whole or not at all. */
+static int write_file(const char *folder, const char *name, const char *suffix, const void *data, size_t bytes,
+                      struct err *err)
+{
+    char path[1024], aside[1040];
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+        return err_set(err, "%.400s cannot be made: %s", folder, strerror(errno));
+    if (snprintf(path, sizeof path, "%s/%s%s", folder, name, suffix) >= (int)sizeof path)
+        return err_set(err, "%.400s: the path is too long", folder);
+    snprintf(aside, sizeof aside, "%s.XXXXXX", path);
+    int fd = mkstemp(aside);
+    FILE *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
+    if (!f)
+        return err_set(err, "%.400s cannot be written: %s", path, strerror(errno));
+    fchmod(fd, 0644);
+    size_t written = fwrite(data, 1, bytes, f);
+    if ((fclose(f) != 0) | (written != bytes) || rename(aside, path) != 0) {
+        int why = errno;
+        unlink(aside);
+        return err_set(err, "%.400s cannot be written: %s", path, strerror(why));
+    }
+    return 0;
+}
+
+/* The part of a canonical name between kernel and target: shape and tile. */
+static void spec_text(const struct gen_kernel *k, char *out, size_t size)
+{
+    const char *begin = strstr(k->name, "__"), *end = strrchr(k->name, '_');
+    int len = begin && end > begin + 2 ? (int)(end - 1 - begin - 2) : 0;
+    snprintf(out, size, "%.*s", len, begin ? begin + 2 : "");
+}
+
+static void print_row(struct gen_command *c, const struct kernel *k, const struct gen_gpu *gpu)
+{
+    struct occupancy o = occupancy_of(gpu, &k->gen, &k->cubin);
+    char spec[GEN_NAME_MAX];
+    int smem = k->cubin.smem + (int)k->gen.smem;
+    if (c->json) {
+        printf("%s{\"name\":\"%s\",\"kernel\":\"%s\",\"gpu\":\"%s\",\"arch\":\"%s\",\"threads\":%u,\"registers\":%d,"
+               "\"spill_store\":%d,"
+               "\"spill_load\":%d,\"stack\":%d,\"smem\":%d,\"blocks_per_sm\":%d,\"occupancy_percent\":%d,\"limit\":\"%"
+               "s\",\"cubin_bytes\":%zu,"
+               "\"ms\":%.2f,\"cached\":%s}",
+               c->done ? ",\n " : "[", k->gen.name, k->gen.kernel, gpu->name, k->gen.arch, k->gen.threads,
+               k->cubin.regs, k->cubin.spill_store, k->cubin.spill_load, k->cubin.stack, smem, o.blocks, o.percent,
+               o.limit, k->cubin.bytes, k->cubin_ms, k->cached ? "true" : "false");
+        return;
+    }
+    if (c->done == 0)
+        printf("%-18s %-8s %-44s %7s %5s %6s %7s %9s %-14s %6s %7s %s\n", "kernel", "GPU", "shape, tile", "threads",
+               "regs", "spills", "smem", "blocks/SM", "warps, limit", "cubin", "ms", "cache");
+    spec_text(&k->gen, spec, sizeof spec);
+    char warps[40];
+    snprintf(warps, sizeof warps, "%d%% %s", o.percent, o.limit);
+    printf("%-18s %-8s %-44s %7u %5d %6d %7d %9d %-18.18s %6zu %7.1f %s\n", k->gen.kernel, gpu->name, spec,
+           k->gen.threads, k->cubin.regs, k->cubin.spill_store + k->cubin.spill_load, smem, o.blocks, warps,
+           k->cubin.bytes, k->cubin_ms, k->cached ? "hit" : "built");
+    fflush(stdout);
+}
+
+static int print_source(const struct gen_command *c, const struct gen_kernel *k, struct err *err)
+{
+    char *lined = NULL;
+    if (c->lines && gen_lined_text(k, &lined, err) != 0)
+        return -1;
+    fputs(lined ? lined : k->source, stdout);
+    free(lined);
+    return 0;
+}
+
+/* Renders, and compiles where that is wanted, one kernel for one GPU. */
+static int one_kernel(struct gen_command *c, const char *kernel, const char *gpu, const struct gen_param *p, int n,
+                      struct err *err)
+{
+    struct kernel k = {0};
+    struct gen_gpu facts;
+    int rc = gen_gpu(c->gen, gpu, &facts, err);
+    if (rc == 0 && c->cubin)
+        rc = kernel_build(c->gen, &c->cache, kernel, gpu, p, n, &k, err);
+    else if (rc == 0)
+        rc = gen_render(c->gen, kernel, gpu, p, n, &k.gen, err);
+    if (rc == 0 && c->folder)
+        rc = write_file(c->folder, k.gen.name, ".cu", k.gen.source, k.gen.source_len, err);
+    if (rc == 0 && c->folder && c->cubin)
+        rc = write_file(c->folder, k.gen.name, ".cubin", k.cubin.image, k.cubin.bytes, err);
+    if (rc == 0 && c->print)
+        rc = print_source(c, &k.gen, err);
+    if (rc == 0 && k.warning[0] && !c->warned) {
+        fprintf(stderr, "weir gen: warning: %s\n", k.warning);
+        c->warned = true;
+    }
+    if (rc == 0 && !c->print) {
+        if (c->cubin)
+            print_row(c, &k, &facts);
+        else
+            printf("%s/%s.cu\n", c->folder, k.gen.name);
+    }
+    c->done += rc == 0;
+    kernel_free(&k);
+    return rc;
+}
+
+/* Every kernel for every GPU. Whatever the options say wrong is found before anything is rendered. */
+static int run(struct gen_command *c, struct err *err)
+{
+    struct gen_param p[PARAMS_MAX];
+    int n;
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < c->nkernels; i++)
+            for (int j = 0; j < c->ngpus; j++) {
+                struct err one = {""};
+                if ((n = params_for(c, c->kernel[i], p, err)) < 0)
+                    return CMD_USAGE;
+                if (pass == 0 && gen_check(c->gen, c->kernel[i], c->gpu_name[j], p, n, err) != 0)
+                    return CMD_USAGE;
+                if (pass == 1 && one_kernel(c, c->kernel[i], c->gpu_name[j], p, n, &one) != 0 && c->failed++ == 0)
+                    c->first = one;
+            }
+    if (c->json && c->cubin && !c->print)
+        printf("%s\n", c->done ? "]" : "[]");
+    if (!c->failed)
+        return CMD_OK;
+    *err = c->first;
+    if (c->failed > 1)
+        err_prefix(err, "%d of %d kernels failed, the first so", c->failed, c->failed + c->done);
+    return CMD_FAILED;
+}
+
+static int list(struct gen_command *c, struct err *err)
+{
+    char *text;
+    if (gen_list(c->gen, c->json, &text, err) != 0)
+        return CMD_FAILED;
+    fputs(text, stdout);
+    free(text);
+    return CMD_OK;
+}
+
+static int prepare(struct gen_command *c, struct err *err)
+{
+    if (c->all && c->nkernels)
+        return err_set(err, "--all and '%s': name kernels or take all", c->kernel[0]);
+    if (!c->all && !c->nkernels)
+        return err_set(err, "no kernel given; weir gen --list shows them, --all takes all");
+    if (c->all && all_kernels(c, err) != 0)
+        return -1;
+    c->cubin = c->cubin || (c->all && !c->print);
+    c->print = c->print || c->lines || (!c->cubin && !c->folder);
+    if (c->cubin && !c->folder && !c->print)
+        c->folder = "kernels_out";
+    return split_gpus(c, err) != 0 || check_params_used(c, err) != 0 ? -1 : 0;
+}
+
+int cmd_gen(int argc, char **argv, struct err *err)
+{
+    struct gen_command c = {0};
+    const struct option table[] = {
+        {"--gpu", NULL, OPTION_TEXT, &c.gpu, "NAME[,NAME]",
+         "GPUs to specialise on, or files that describe one (FILE.json, FILE.lua)", 0, 0, NULL},
+        {"--set", NULL, OPTION_TEXT, &c.set, "N=V[,N=V]",
+         "the same for several, tile parameters as a rule: --set bn=64,st=3", 0, 0, NULL},
+        {"--model", "-m", OPTION_TEXT, &c.model, "MODEL", "take the shape from a model's file", 0, 0, NULL},
+        {"--all", NULL, OPTION_FLAG, &c.all, NULL, "all kernels, compiled: a table", 0, 0, NULL},
+        {"--cubin", NULL, OPTION_FLAG, &c.cubin, NULL, "compile: registers, spills, shared memory, occupancy", 0, 0,
+         NULL},
+        {"--out", "-o", OPTION_TEXT, &c.folder, "DIR",
+         "write NAME.cu (and NAME.cubin) there (kernels_out, once something is compiled)", 0, 0, NULL},
+        {"--stdout", NULL, OPTION_FLAG, &c.print, NULL, "print the text (what happens without --cubin and -o)", 0, 0,
+         NULL},
+        {"--lines", NULL, OPTION_FLAG, &c.lines, NULL, "print it with the #line directives that the compiler gets", 0,
+         0, NULL},
+        {"--list", NULL, OPTION_FLAG, &c.list, NULL, "kernels with their parameters and restrictions, and GPUs", 0, 0,
+         NULL},
+        {"--templates", NULL, OPTION_TEXT, &c.templates, "DIR",
+         "folder with gen/ and templates/ (WEIR_HOME, else the binary's, else built in)", 0, 0, NULL},
+        {"--json", NULL, OPTION_FLAG, &c.json, NULL, "the table, or --list, as JSON", 0, 0, NULL},
+        {0},
+    };
+    struct options o = {
+        .usage = "weir gen KERNEL|--all|--list --gpu NAME[,NAME] [options]",
+        .what = "Renders kernels as CUDA C for GPUs that need not be here; with --cubin compiles them too.\n"
+                "Parameters of the kernel are options as well: --d 128 --g 4 --type bf16 (--list shows them all).",
+        .group = {{"options", table}},
+        .word = c.kernel,
+        .max_words = KERNELS_MAX,
+    };
+    int status = CMD_USAGE;
+    char **rest = calloc((size_t)argc + 1, sizeof *rest);
+    int left = rest ? take_params(&c, table, argc, argv, rest, err) : err_set(err, "out of memory for the options");
+    if (left < 0)
+        goto done;
+    status = options_parse(&o, left, rest, err);
+    c.nkernels = o.nwords;
+    if (status != OPTIONS_GO)
+        goto done;
+    status = CMD_USAGE;
+    if (c.set && add_pairs(&c, "--set", c.set, err) != 0)
+        goto done;
+    if (gen_open(&c.gen, c.templates, err) != 0)
+        goto done;
+    if (c.list) {
+        status = list(&c, err);
+        goto done;
+    }
+    if (c.model) {
+        /* The model's come first, so that what is given wins. */
+        struct gen_param given[PARAMS_MAX];
+        int ngiven = c.nparams;
+        memcpy(given, c.param, sizeof given);
+        c.nparams = 0;
+        if (add_model(&c, err) != 0) {
+            status = CMD_FAILED;
+            goto done;
+        }
+        for (int i = 0; i < ngiven && c.nparams < PARAMS_MAX; i++)
+            c.param[c.nparams++] = given[i];
+    }
+    if (prepare(&c, err) != 0)
+        goto done;
+    kernel_cache_default(&c.cache);
+    status = run(&c, err);
+done:
+    for (int i = 0; i < c.nsplit; i++)
+        free(c.split[i]);
+    free(c.names);
+    free(rest);
+    gen_close(c.gen);
+    return status;
+}
