@@ -16,7 +16,7 @@ TESTS  := $(wildcard tests/test_*.c)
 FUZZERS := $(wildcard tests/fuzz_*.c)
 TSUP   := $(filter-out $(TESTS) $(FUZZERS),$(wildcard tests/*.c tests/emu/*.c))
 TOBJ    = $(TSUP:%.c=$(B)/%.o)
-TBIN    = $(TESTS:tests/%.c=$(B)/tests/%)
+TBIN    = $(TESTS:tests/%.c=$(B)/tests/%) $(FUZZERS:tests/%.c=$(B)/tests/%)
 LUA    := $(wildcard gen/*.lua gen/kernels/*.lua gen/chat/*.lua templates/*.t)
 
 # Where the default model lies: the cache folder that weir itself looks into.
@@ -60,6 +60,10 @@ $(B)/gen/embedded.o: $(B)/gen/embedded.c
 	$(CC) $(CFLAGS) -c -o $@ $<
 
 $(B)/tests/%: $(B)/tests/%.o $(TOBJ) $(B)/libweir.a
+	$(CC) $(OPT) $(SAN) -rdynamic -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $^ -lcmocka $(LIBS)
+
+# A fuzz target as a test: its seeds and a few thousand fixed mutations of them.
+$(B)/tests/fuzz_%: $(B)/tests/fuzz_%.o $(B)/tests/fuzz/driver.o $(TOBJ) $(B)/libweir.a
 	$(CC) $(OPT) $(SAN) -rdynamic -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $^ -lcmocka $(LIBS)
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
@@ -124,8 +128,8 @@ asan:                                   ## the same tests under AddressSanitizer
 FUZZ_SECONDS ?= 60
 fuzz:                                   ## each libFuzzer target for FUZZ_SECONDS (needs clang)
 	@$(MAKE) --no-print-directory -s B=build-fuzz CC=clang OPT='-O1 -g' SAN='-fsanitize=fuzzer-no-link,address,undefined' fuzz-run
-fuzz-run: $(FUZZERS:tests/%.c=$(B)/fuzz/%)
-	@for f in $^; do n=$$(basename $$f); mkdir -p $(B)/corpus/$$n; \
+fuzz-run: $(FUZZERS:tests/%.c=$(B)/fuzz/%) $(FUZZERS:tests/%.c=$(B)/tests/%)
+	@for f in $(FUZZERS:tests/%.c=$(B)/fuzz/%); do n=$$(basename $$f); mkdir -p $(B)/corpus/$$n; $(B)/tests/$$n --write-seeds $(B)/corpus/$$n || exit 1; \
 	    echo "== $$n"; $$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 -rss_limit_mb=4096 -artifact_prefix=$(B)/ $(B)/corpus/$$n || exit 1; done
 $(B)/fuzz/%: $(B)/tests/%.o $(TOBJ) $(B)/libweir.a
 	@mkdir -p $(@D)

@@ -100,9 +100,9 @@ static void rope_frequencies(void **state)
     free(file.data);
 }
 
-/* The tiny model's file with one thing changed: a change gives the whole writer a chance to go wrong on purpose. */
+/* A four-byte value of the tiny model's metadata that is overwritten, and what the message must then say. */
 struct change {
-    const char *key; /* a u32 key to replace, or NULL */
+    const char *key;
     uint32_t value;
     const char *says;
 };
