@@ -15,7 +15,7 @@ char *emu_text_around(struct gen *g, const char *type, const char *body)
     struct gen_param p[] = {{"d", "64"}, {"g", "1"}, {"t", type}};
     struct gen_kernel k;
     struct err err = {""};
-    char *text;
+    char *text = NULL;
     if (gen_render(g, "attn_decode", "a100", p, 3, &k, &err) != 0 || gen_host_text(g, &k, &text, &err) != 0)
         fail_msg("%s", err.msg);
     gen_kernel_free(&k);
