@@ -15,6 +15,9 @@ struct gen; /* a Lua state with the generator loaded; one thread at a time */
 int gen_open(struct gen **out, const char *home, struct err *err);
 void gen_close(struct gen *g);
 
+/* The folder that files are taken from before the built-in ones; "" where there is none. */
+const char *gen_home(const struct gen *g);
+
 /* One parameter of a spec by name: shape ("d", "g", "n", "t"), tile ("bn", "st", "wp") or any other that the kernel declares. */
 struct gen_param {
     const char *name, *value;

@@ -50,6 +50,13 @@ static void too_long(lua_State *L, lua_Debug *ar)
     luaL_error(L, "gave up after %d Lua instructions; is there a loop without an end?", INSTRUCTIONS_MAX);
 }
 
+/* Raises an error that says nothing of the place in our own scripts. */
+static int user_error(lua_State *L, const char *fmt, const char *path)
+{
+    lua_pushfstring(L, fmt, path);
+    return lua_error(L);
+}
+
 static struct gen *gen_of(lua_State *L)
 {
     return *(struct gen **)lua_getextraspace(L);
@@ -87,7 +94,7 @@ static int lua_read_file(lua_State *L)
     struct gen *g = gen_of(L);
     const char *path = luaL_checkstring(L, 1);
     if (path[0] == '/' || strstr(path, ".."))
-        return luaL_error(L, "%s: a file of gen/ or templates/ is needed", path);
+        return user_error(L, "%s: a file of gen/ or templates/ is needed", path);
     if (g->home[0]) {
         push_file(L, lua_pushfstring(L, "%s/%s", g->home, path));
         if (!lua_isnil(L, -1))
@@ -150,7 +157,7 @@ static int lua_read_table(lua_State *L)
     size_t n = strlen(path);
     push_file(L, path);
     if (lua_isnil(L, -1))
-        return luaL_error(L, "%s: cannot be read", path);
+        return user_error(L, "%s: cannot be read", path);
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);
     if (n > 5 && !strcmp(path + n - 5, ".json")) {
@@ -159,7 +166,7 @@ static int lua_read_table(lua_State *L)
         if (object)
             push_json(L, j); /* a Lua error here (out of memory) leaks j; the state is at its end then */
         cJSON_Delete(j);
-        return object ? 1 : luaL_error(L, "%s: is not a JSON object", path);
+        return object ? 1 : user_error(L, "%s: is not a JSON object", path);
     }
     if (luaL_loadbufferx(L, text, len, lua_pushfstring(L, "=%s", path), "t") != LUA_OK)
         return lua_error(L);
@@ -183,7 +190,7 @@ static int lua_use(lua_State *L)
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);
     if (!text)
-        return luaL_error(L, "%s: no such file, neither in the home folder nor built in", path);
+        return user_error(L, "%s: no such file, neither in the home folder nor built in", path);
     if (luaL_loadbufferx(L, text, len, lua_pushfstring(L, "=%s", path), "t") != LUA_OK)
         return lua_error(L);
     lua_call(L, 0, 1);
@@ -353,6 +360,11 @@ int gen_open(struct gen **out, const char *home, struct err *err)
 failed:
     gen_close(g);
     return -1;
+}
+
+const char *gen_home(const struct gen *g)
+{
+    return g->home;
 }
 
 void gen_close(struct gen *g)

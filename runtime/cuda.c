@@ -378,6 +378,25 @@ failed:
     return -1;
 }
 
+int device_cuda_count(int *count, struct err *err)
+{
+    struct cuda c = {.device = 0};
+    if (cuda_api_open(&c.api, err) != 0)
+        return -1;
+    return check(&c, c.api->device_count(count), err, "counting GPUs");
+}
+
+int device_cuda_facts(int ordinal, struct device_facts *facts, struct err *err)
+{
+    struct cuda c = {.device = 0};
+    memset(facts, 0, sizeof *facts);
+    if (cuda_api_open(&c.api, err) != 0)
+        return -1;
+    if (check(&c, c.api->device_get(&c.device, ordinal), err, "opening GPU number %d", ordinal) != 0)
+        return -1;
+    return read_facts(&c, facts, err);
+}
+
 int device_cuda_open(struct device *dev, int ordinal, struct err *err)
 {
     const struct cuda_api *api;

@@ -35,7 +35,7 @@ struct launch {
 struct device {
     const char *kind; /* "cuda", "emu" */
     struct device_facts facts;
-    bool wants_source; /* load takes source text (emu), not a cubin (cuda) */
+    bool wants_source; /* load takes the emitted text with the host's prelude (gen_host_text), not a cubin */
     void *state;       /* owned */
 
     int (*alloc)(struct device *dev, size_t bytes, devptr *out, struct err *err);
@@ -60,6 +60,10 @@ struct device {
     void (*release_graph)(struct device *dev, void *graph);
     void (*close)(struct device *dev);
 };
+
+/* How many GPUs the driver finds, and facts of one of them without opening it. -1 with one line where there is no driver. */
+int device_cuda_count(int *count, struct err *err);
+int device_cuda_facts(int ordinal, struct device_facts *facts, struct err *err);
 
 /* Opens GPU number `ordinal` through libcuda, found at run time. -1 with one line where there is no driver or no GPU. */
 int device_cuda_open(struct device *dev, int ordinal, struct err *err);

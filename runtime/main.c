@@ -9,6 +9,7 @@ static const struct command {
     cmd_fn *run;
     const char *what;
 } commands[] = {
+    {"doctor", cmd_doctor, "what this machine has, and what will run on it"},
     {"gen", cmd_gen, "render kernels, compile them for any GPU"},
     {"trace", cmd_trace, "what the cascade keeps, for given scores"},
     {0, 0, 0},
