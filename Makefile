@@ -63,7 +63,7 @@ $(B)/tests/%: $(B)/tests/%.o $(TOBJ) $(B)/libweir.a
 	$(CC) $(OPT) $(SAN) -rdynamic -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $^ -lcmocka $(LIBS)
 
 # A fuzz target as a test: its seeds and a few thousand fixed mutations of them.
-$(B)/tests/fuzz_%: $(B)/tests/fuzz_%.o $(B)/tests/fuzz/driver.o $(TOBJ) $(B)/libweir.a
+$(FUZZERS:tests/%.c=$(B)/tests/%): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/fuzz/driver.o $(TOBJ) $(B)/libweir.a
 	$(CC) $(OPT) $(SAN) -rdynamic -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $^ -lcmocka $(LIBS)
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
