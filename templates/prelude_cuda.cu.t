@@ -9,6 +9,7 @@
 
 typedef unsigned short half_t; /* the raw bits of a ${t} */
 typedef long long i64;
+typedef unsigned long long u64;
 struct __align__(8) f2 { float x, y; };
 struct __align__(16) f4 { float x, y, z, w; };
 struct __align__(8) u2 { unsigned x, y; };

@@ -13,6 +13,7 @@ typedef _Bool bool;
 #define false 0
 typedef unsigned short half_t; /* the raw bits of a ${t} */
 typedef long long i64;
+typedef unsigned long long u64;
 struct f2 { float x, y; } __attribute__((aligned(8)));
 struct f4 { float x, y, z, w; } __attribute__((aligned(16)));
 struct u2 { unsigned x, y; } __attribute__((aligned(8)));

@@ -1,0 +1,44 @@
+#ifndef WEIR_MOVE_PLAN_H
+#define WEIR_MOVE_PLAN_H
+
+/* An insertion plan (cascade.h) as the kernel cascade_update carries it out: the host's side of templates/move_plan.cu.t. */
+
+#include <stddef.h>
+
+#include "cascade.h"
+
+struct move_plan {
+    int64_t first_token; /* number in the text of the chunk's token 0 */
+    int32_t trees, nodes, candidates;
+    int32_t tree_at, node_at, candidate_at; /* bytes from the head on */
+};
+struct move_node {
+    int32_t row, count, first, holder, angle, from, to, unused;
+};
+struct move_candidate {
+    int32_t row, turn;
+};
+
+/* A plan of one token has at most as many trees: the token, and the span that leaves sub-cache 0 with all that gives way to it. */
+enum { MOVE_TREES_DECODE = 2 };
+
+/* Makes move plans for one set of parameters, in a buffer of its own. */
+struct move_planner {
+    struct move_plan *plan; /* the buffer: head, trees, nodes, candidates; owned */
+    size_t bytes;           /* of it in use */
+    size_t room;            /* its size: what a device buffer must hold */
+    int most_nodes;         /* of any plan for chunks of up to the stride; no plan has more trees */
+    struct cascade_params params;
+    struct move_node *draft; /* [most_nodes], owned: nodes before they are put in order */
+    int32_t *writer;         /* [slots] the draft node that writes a slot, -1 for none; owned */
+    int32_t *reader;         /* [most_nodes] the draft node that reads what a node overwrites, -1 for none; owned */
+};
+
+int move_planner_init(struct move_planner *m, const struct cascade_params *p, struct err *err);
+void move_planner_free(struct move_planner *m);
+
+/* Lays the plan of one part out in m->plan, m->bytes long. `chunk_token` is the number in its chunk of the part's first token:
+ * 0, but for the later parts of a chunk longer than a sub-cache. */
+void move_plan_make(struct move_planner *m, const struct cascade_plan *part, int chunk_token);
+
+#endif
