@@ -1,0 +1,378 @@
+/* The CPU backend: opening, memory, and the order of a layer's steps. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend_cpu.h"
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static int up_to(int n, int multiple)
+{
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+/* --- memory ------------------------------------------------------------------------------------------------------------------ */
+
+/* Sizes that follow from model and cascade alone. */
+static void set_sizes(struct cpu *c, const struct model *m, const struct cascade_params *p)
+{
+    const struct model_shape *s = &m->shape;
+    c->m = m;
+    c->shape = s;
+    c->p = *p;
+    c->dp = up_to(s->head_dim, PANEL);
+    c->stride_rows = up_to(p->stride, PANEL);
+    c->group = s->heads / s->kv_heads;
+    c->qkv = (s->heads + 2 * s->kv_heads) * s->head_dim;
+    c->rows = cascade_rows(p);
+    c->panels = up_to(c->rows, PANEL) / PANEL;
+    c->cascades = p->policy == POLICY_HOMOGENEOUS ? 1 : s->kv_heads;
+    c->scale = (float)(1.44269504088896340736 / sqrt(s->head_dim));
+    c->columns_room = c->rows + c->stride_rows + CASCADE_MAX_RUNS * 2 * PANEL;
+    /* A power of two between rows of logits would put them all into the same few cache lines. */
+    c->columns_room = up_to(c->columns_room, 4 * PANEL) + PANEL;
+    enum { LOGITS = 3 << 16 }; /* of a tile: what the second-level cache holds beside keys and values */
+    int queries = LOGITS / c->columns_room / 6 * 6;
+    c->queries = queries < 12 ? 12 : least(queries, CPU_QUERIES);
+}
+
+/* One array after another of a single allocation, or, where `base` is NULL, only their sum. */
+struct carver {
+    unsigned char *base;
+    double bytes; /* a double cannot overflow; what does not fit a size_t is refused */
+};
+
+static void *carve(struct carver *v, double count, size_t size)
+{
+    void *p = v->base ? v->base + (size_t)v->bytes : NULL;
+    v->bytes += ceil(count * (double)size / 64) * 64;
+    return p;
+}
+
+static void carve_scratch(struct carver *v, const struct cpu *c, struct cpu_scratch *s)
+{
+    double queries = c->queries > c->group ? c->queries : c->group, dp = c->dp;
+    double logits = (double)c->queries * c->columns_room, split = (double)c->group * CPU_SPLIT;
+    s->expanded = carve(v, (double)PANEL * CPU_DEPTH, sizeof(float));
+    s->panel = carve(v, (double)CPU_DEPTH * CPU_BLOCK, sizeof(float));
+    s->tile = carve(v, 2.0 * CPU_ROWS * CPU_BLOCK, sizeof(float));
+    s->logits = carve(v, logits > split ? logits : split, sizeof(float));
+    s->query = carve(v, queries * dp, sizeof(float));
+    s->out = carve(v, queries * dp, sizeof(float));
+    s->columns = carve(v, c->columns_room, sizeof(float));
+    s->key = carve(v, 2 * dp, sizeof(float));
+    s->winner = carve(v, c->p.window, sizeof(int32_t));
+}
+
+static void carve_activations(struct carver *v, struct cpu *c)
+{
+    const struct model_shape *s = c->shape;
+    double T = c->stride_rows, dp = c->dp, H = s->heads, KV = s->kv_heads;
+    double splits = (double)c->columns_room / CPU_SPLIT + 1, wide = c->qkv > s->ffn ? c->qkv : s->ffn;
+    double widest = fmax(fmax(s->hidden, s->ffn), H * s->head_dim);
+    c->weight = carve(v, T, sizeof(float));
+    c->run_turn = carve(v, CASCADE_MAX_RUNS * dp, sizeof(float));
+    c->chunk_turn = carve(v, T * dp, sizeof(float));
+    c->x = carve(v, T * s->hidden, sizeof(float));
+    c->xn = carve(v, T * s->hidden, sizeof(float));
+    c->wide = carve(v, T * wide, sizeof(float));
+    c->q = carve(v, H * T * dp, sizeof(float));
+    c->k = carve(v, KV * T * dp, sizeof(float));
+    c->kr = carve(v, KV * T * dp, sizeof(float));
+    c->v = carve(v, KV * T * dp, sizeof(float));
+    c->att = carve(v, T * H * s->head_dim, sizeof(float));
+    c->sums = carve(v, H * CPU_PARTS * c->columns_room, sizeof(float));
+    c->split = carve(v, H * splits * (dp + 2), sizeof(float));
+    for (int i = 0; i < CPU_MATVEC_TOKENS; i++) {
+        struct simd_row *row = &c->row[i];
+        row->room = up_to((int)widest, 512);
+        row->scale = carve(v, row->room / 32.0, sizeof(float));
+        row->sum = carve(v, row->room / 32.0, sizeof(float));
+        row->digit = carve(v, row->room * 3.0, 1);
+        row->bias = carve(v, row->room / 2.0, sizeof(int32_t));
+    }
+}
+
+static void carve_cache(struct carver *v, const struct cpu *c, struct cpu_cache *cache)
+{
+    double KV = c->shape->kv_heads, dp = c->dp;
+    cache->k = carve(v, KV * c->panels * PANEL * dp, sizeof(float));
+    cache->v = carve(v, KV * c->rows * dp, sizeof(float));
+    cache->score = carve(v, (double)c->cascades * c->rows, sizeof(float));
+    cache->origin = carve(v, (double)c->cascades * c->rows, sizeof(int64_t));
+}
+
+static double cache_size(const struct cpu *c)
+{
+    struct carver v = {0};
+    struct cpu_cache cache;
+    carve_cache(&v, c, &cache);
+    return v.bytes * c->shape->layers;
+}
+
+static void carve_all(struct carver *v, struct cpu *c)
+{
+    carve_activations(v, c);
+    for (int i = 0; i < c->threads; i++)
+        carve_scratch(v, c, &c->scratch[i]);
+    for (int i = 0; i < c->shape->layers; i++) {
+        struct cpu_cache unplaced;
+        carve_cache(v, c, c->cache ? &c->cache[i] : &unplaced);
+    }
+}
+
+size_t backend_cpu_bytes(const struct model *m, const struct cascade_params *p)
+{
+    struct cpu c = {.threads = 1};
+    struct carver v = {0};
+    set_sizes(&c, m, p);
+    c.threads = pool_cores();
+    carve_all(&v, &c);
+    return v.bytes >= (double)SIZE_MAX ? SIZE_MAX : (size_t)v.bytes;
+}
+
+/* --- a chunk ------------------------------------------------------------------------------------------------------------------ */
+
+/* The runs as columns of an attention tile, and what turns a query for each. */
+static void set_segments(struct cpu *c)
+{
+    struct cascade_run run[CASCADE_MAX_RUNS];
+    int column = 0;
+    c->nsegments = cascade_runs(&c->p, &c->state, run);
+    for (int i = 0; i < c->nsegments; i++) {
+        struct cpu_segment *g = &c->segment[i];
+        int end = run[i].row + run[i].len;
+        *g = (struct cpu_segment){.column = column, .panel = run[i].row / PANEL, .skip = run[i].row % PANEL, .len = run[i].len};
+        g->panels = up_to(end, PANEL) / PANEL - g->panel;
+        column += g->panels * PANEL;
+        rope_turn(&c->rope, c->held - run[i].shift, c->run_turn + (size_t)i * (size_t)c->dp);
+    }
+    c->segment[c->nsegments] = (struct cpu_segment){.column = column, .panels = up_to(c->T, PANEL) / PANEL, .len = c->T};
+    c->columns = column + up_to(c->T, PANEL);
+}
+
+static int begin(struct backend *be, const int32_t *tokens, int T, struct err *err)
+{
+    struct cpu *c = be->state;
+    const struct model_shape *s = c->shape;
+    const struct tensor *e = c->m->embed;
+    if (T < 1 || T > c->p.stride)
+        return err_set(err, "a chunk of %d tokens; 1 to %d (the stride) can be taken at once", T, c->p.stride);
+    for (int t = 0; t < T; t++)
+        if (tokens[t] < 0 || tokens[t] >= s->vocab)
+            return err_set(err, "token %d is outside the model's vocabulary of %d", (int)tokens[t], s->vocab);
+    size_t row = e->bytes / (size_t)s->vocab;
+    for (int t = 0; t < T; t++)
+        c->simd->expand(e->type, (const unsigned char *)e->data + (size_t)tokens[t] * row, c->x + (size_t)t * (size_t)s->hidden,
+                        (size_t)s->hidden);
+    c->T = T;
+    c->held = cascade_held(&c->p, &c->state);
+    set_segments(c);
+    bool original = c->p.positions == POSITIONS_ORIGINAL;
+    for (int t = 0; t < T && (original || c->turned < T); t++)
+        rope_turn(&c->rope, original ? c->state.t + t : t, c->chunk_turn + (size_t)t * (size_t)c->dp);
+    c->turned = T > c->turned ? T : c->turned;
+    for (int t = 0; t < T; t++)
+        c->weight[t] = (float)pow(c->p.ema, T - 1 - t);
+    c->decay = (float)pow(c->p.ema, T);
+    return 0;
+}
+
+struct norm_job {
+    const struct cpu *c;
+    const struct tensor *weight;
+    const float *x;
+    float *y;
+    int T;
+};
+
+static void norm_item(void *context, int item, int thread)
+{
+    const struct norm_job *j = context;
+    size_t n = (size_t)j->c->shape->hidden;
+    for (int t = item * PANEL; t < least(j->T, (item + 1) * PANEL); t++)
+        j->c->simd->rms_norm(j->x + (size_t)t * n, j->weight->data, j->y + (size_t)t * n, (int)n, j->c->shape->norm_eps);
+}
+
+static void norm(struct cpu *c, const struct tensor *weight, const float *x, int T)
+{
+    struct norm_job j = {.c = c, .weight = weight, .x = x, .y = c->xn, .T = T};
+    pool_run(c->pool, up_to(T, PANEL) / PANEL, norm_item, &j);
+}
+
+static int attend(struct backend *be, int layer, struct err *err)
+{
+    (void)err;
+    struct cpu *c = be->state;
+    const struct model_layer *l = &c->m->layer[layer];
+    size_t hidden = (size_t)c->shape->hidden, qkv = (size_t)c->qkv, heads = (size_t)c->shape->heads * (size_t)c->shape->head_dim;
+    float *q = c->wide, *k = q + heads, *v = k + (qkv - heads) / 2;
+    norm(c, l->attn_norm, c->x, c->T);
+    cpu_linears(c, (struct cpu_linear[]){{l->wq, q, qkv, false}, {l->wk, k, qkv, false}, {l->wv, v, qkv, false}}, 3, c->xn,
+                hidden, c->T);
+    cpu_attention(c, layer);
+    cpu_linears(c, &(struct cpu_linear){l->wo, c->x, hidden, true}, 1, c->att, heads, c->T);
+    return 0;
+}
+
+static int feed_forward(struct backend *be, int layer, struct err *err)
+{
+    (void)err;
+    struct cpu *c = be->state;
+    const struct model_layer *l = &c->m->layer[layer];
+    size_t hidden = (size_t)c->shape->hidden;
+    norm(c, l->ffn_norm, c->x, c->T);
+    cpu_gated(c, l->gate, l->up, c->xn, hidden, c->T, c->wide);
+    cpu_linears(c, &(struct cpu_linear){l->down, c->x, hidden, true}, 1, c->wide, (size_t)c->shape->ffn, c->T);
+    return 0;
+}
+
+static int end(struct backend *be, struct err *err)
+{
+    (void)err;
+    struct cpu *c = be->state;
+    cascade_state_at(&c->p, c->state.t + c->T, &c->state);
+    return 0;
+}
+
+static int logits(struct backend *be, int row, int n, float *out, struct err *err)
+{
+    struct cpu *c = be->state;
+    size_t hidden = (size_t)c->shape->hidden;
+    if (row < 0 || n < 1 || n > c->T - row)
+        return err_set(err, "logits of rows %d to %d were asked for; the last chunk had %d", row, row + n - 1, c->T);
+    norm(c, c->m->out_norm, c->x + (size_t)row * hidden, n);
+    cpu_linears(c, &(struct cpu_linear){c->m->output, out, (size_t)c->shape->vocab, false}, 1, c->xn, hidden, n);
+    return 0;
+}
+
+/* --- a stream ------------------------------------------------------------------------------------------------------------------ */
+
+static void reset(struct backend *be)
+{
+    struct cpu *c = be->state;
+    size_t n = (size_t)c->cascades * (size_t)c->rows;
+    cascade_state_at(&c->p, 0, &c->state);
+    c->T = 0;
+    for (int i = 0; i < c->shape->layers; i++) {
+        memset(c->cache[i].score, 0, n * sizeof *c->cache[i].score);
+        memset(c->cache[i].origin, 0xff, n * sizeof *c->cache[i].origin);
+    }
+}
+
+static int row_of(const struct cpu *c, int layer, int head, size_t *row, struct err *err)
+{
+    if (layer < 0 || layer >= c->shape->layers || head < 0 || head >= c->shape->kv_heads)
+        return err_set(err, "layer %d, key head %d: the model has %d layers with %d", layer, head, c->shape->layers,
+                       c->shape->kv_heads);
+    *row = (size_t)(c->cascades == 1 ? 0 : head) * (size_t)c->rows;
+    return 0;
+}
+
+static int origins(struct backend *be, int layer, int head, int64_t *origin, struct err *err)
+{
+    const struct cpu *c = be->state;
+    size_t row;
+    if (row_of(c, layer, head, &row, err) < 0)
+        return -1;
+    memcpy(origin, c->cache[layer].origin + row, (size_t)c->rows * sizeof *origin);
+    return 0;
+}
+
+static int scores(struct backend *be, int layer, int head, float *score, struct err *err)
+{
+    const struct cpu *c = be->state;
+    size_t row;
+    if (row_of(c, layer, head, &row, err) < 0)
+        return -1;
+    memcpy(score, c->cache[layer].score + row, (size_t)c->rows * sizeof *score);
+    return 0;
+}
+
+static int64_t seen(const struct backend *be)
+{
+    return ((const struct cpu *)be->state)->state.t;
+}
+
+static size_t cache_bytes(const struct backend *be)
+{
+    return (size_t)cache_size(be->state);
+}
+
+static void close_backend(struct backend *be)
+{
+    struct cpu *c = be->state;
+    if (!c)
+        return;
+    for (int i = 0; i < c->threads; i++)
+        cascade_plan_free(&c->scratch[i].plan);
+    pool_close(c->pool);
+    rope_close(&c->rope);
+    free(c->memory);
+    free(c->cache);
+    free(c);
+    be->state = NULL;
+}
+
+/* One zeroed allocation for all arrays: the system gives its pages when they are first written to, so a cache that is not full
+ * yet costs what is in it. */
+static int allocate(struct cpu *c, struct err *err)
+{
+    struct carver v = {0};
+    carve_all(&v, c);
+    c->cache = err_calloc((size_t)c->shape->layers, sizeof *c->cache, "the cache's layers", err);
+    if (!c->cache)
+        return -1;
+    if (v.bytes >= (double)SIZE_MAX / 2)
+        return err_set(err, "a window of %d tokens needs more memory than can be addressed; give a smaller --window", c->p.window);
+    c->memory = err_calloc((size_t)v.bytes / 64 + 1, 64, "the cache and the activations; a smaller --window or --stride needs less", err);
+    if (!c->memory)
+        return -1;
+    v = (struct carver){.base = (unsigned char *)(((uintptr_t)c->memory + 63) / 64 * 64)};
+    carve_all(&v, c);
+    for (int i = 0; i < c->threads; i++)
+        if (cascade_plan_init(&c->scratch[i].plan, &c->p, err) < 0)
+            return -1;
+    return 0;
+}
+
+int backend_cpu_open(struct backend *be, const struct model *m, const struct cascade_params *p,
+                     const struct backend_options *o, struct err *err)
+{
+    *be = (struct backend){
+        .name = "cpu",
+        .begin = begin,
+        .attend = attend,
+        .feed_forward = feed_forward,
+        .end = end,
+        .logits = logits,
+        .reset = reset,
+        .origins = origins,
+        .scores = scores,
+        .close = close_backend,
+        .seen = seen,
+        .cache_bytes = cache_bytes,
+    };
+    struct cpu *c = err_calloc(1, sizeof *c, "the CPU backend", err);
+    if (!c)
+        return -1;
+    be->state = c;
+    set_sizes(c, m, p);
+    c->simd = simd_best();
+    if (pool_open(&c->pool, o ? o->threads : 0, err) < 0)
+        goto failed;
+    c->threads = pool_threads(c->pool);
+    if (rope_open(&c->rope, m, err) < 0 || allocate(c, err) < 0)
+        goto failed;
+    for (int i = 0; i < CPU_MATVEC_TOKENS; i++)
+        c->row[i].coarse = o && o->int8_activations;
+    reset(be);
+    return 0;
+failed:
+    close_backend(be);
+    return -1;
+}
