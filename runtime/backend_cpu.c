@@ -146,12 +146,14 @@ static void set_segments(struct cpu *c)
     for (int i = 0; i < c->nsegments; i++) {
         struct cpu_segment *g = &c->segment[i];
         int end = run[i].row + run[i].len;
-        *g = (struct cpu_segment){.column = column, .panel = run[i].row / PANEL, .skip = run[i].row % PANEL, .len = run[i].len};
+        *g = (struct cpu_segment){
+            .column = column, .panel = run[i].row / PANEL, .skip = run[i].row % PANEL, .len = run[i].len};
         g->panels = up_to(end, PANEL) / PANEL - g->panel;
         column += g->panels * PANEL;
         rope_turn(&c->rope, c->held - run[i].shift, c->run_turn + (size_t)i * (size_t)c->dp);
     }
-    c->segment[c->nsegments] = (struct cpu_segment){.column = column, .panels = up_to(c->T, PANEL) / PANEL, .len = c->T};
+    c->segment[c->nsegments] =
+        (struct cpu_segment){.column = column, .panels = up_to(c->T, PANEL) / PANEL, .len = c->T};
     c->columns = column + up_to(c->T, PANEL);
 }
 
@@ -167,8 +169,8 @@ static int begin(struct backend *be, const int32_t *tokens, int T, struct err *e
             return err_set(err, "token %d is outside the model's vocabulary of %d", (int)tokens[t], s->vocab);
     size_t row = e->bytes / (size_t)s->vocab;
     for (int t = 0; t < T; t++)
-        c->simd->expand(e->type, (const unsigned char *)e->data + (size_t)tokens[t] * row, c->x + (size_t)t * (size_t)s->hidden,
-                        (size_t)s->hidden);
+        c->simd->expand(e->type, (const unsigned char *)e->data + (size_t)tokens[t] * row,
+                        c->x + (size_t)t * (size_t)s->hidden, (size_t)s->hidden);
     c->T = T;
     c->held = cascade_held(&c->p, &c->state);
     set_segments(c);
@@ -195,7 +197,8 @@ static void norm_item(void *context, int item, int thread)
     const struct norm_job *j = context;
     size_t n = (size_t)j->c->shape->hidden;
     for (int t = item * PANEL; t < least(j->T, (item + 1) * PANEL); t++)
-        j->c->simd->rms_norm(j->x + (size_t)t * n, j->weight->data, j->y + (size_t)t * n, (int)n, j->c->shape->norm_eps);
+        j->c->simd->rms_norm(j->x + (size_t)t * n, j->weight->data, j->y + (size_t)t * n, (int)n,
+                             j->c->shape->norm_eps);
 }
 
 static void norm(struct cpu *c, const struct tensor *weight, const float *x, int T)
@@ -209,11 +212,12 @@ static int attend(struct backend *be, int layer, struct err *err)
     (void)err;
     struct cpu *c = be->state;
     const struct model_layer *l = &c->m->layer[layer];
-    size_t hidden = (size_t)c->shape->hidden, qkv = (size_t)c->qkv, heads = (size_t)c->shape->heads * (size_t)c->shape->head_dim;
+    size_t hidden = (size_t)c->shape->hidden, qkv = (size_t)c->qkv,
+           heads = (size_t)c->shape->heads * (size_t)c->shape->head_dim;
     float *q = c->wide, *k = q + heads, *v = k + (qkv - heads) / 2;
     norm(c, l->attn_norm, c->x, c->T);
-    cpu_linears(c, (struct cpu_linear[]){{l->wq, q, qkv, false}, {l->wk, k, qkv, false}, {l->wv, v, qkv, false}}, 3, c->xn,
-                hidden, c->T);
+    cpu_linears(c, (struct cpu_linear[]){{l->wq, q, qkv, false}, {l->wk, k, qkv, false}, {l->wv, v, qkv, false}}, 3,
+                c->xn, hidden, c->T);
     cpu_attention(c, layer);
     cpu_linears(c, &(struct cpu_linear){l->wo, c->x, hidden, true}, 1, c->att, heads, c->T);
     return 0;
@@ -328,8 +332,10 @@ static int allocate(struct cpu *c, struct err *err)
     if (!c->cache)
         return -1;
     if (v.bytes >= (double)SIZE_MAX / 2)
-        return err_set(err, "a window of %d tokens needs more memory than can be addressed; give a smaller --window", c->p.window);
-    c->memory = err_calloc((size_t)v.bytes / 64 + 1, 64, "the cache and the activations; a smaller --window or --stride needs less", err);
+        return err_set(err, "a window of %d tokens needs more memory than can be addressed; give a smaller --window",
+                       c->p.window);
+    c->memory = err_calloc((size_t)v.bytes / 64 + 1, 64,
+                           "the cache and the activations; a smaller --window or --stride needs less", err);
     if (!c->memory)
         return -1;
     v = (struct carver){.base = (unsigned char *)(((uintptr_t)c->memory + 63) / 64 * 64)};

@@ -66,25 +66,25 @@ struct cpu {
 
     int dp;          /* head_dim rounded up to 16 */
     int stride_rows; /* stride rounded up to 16 */
-    int group;    /* query heads that share a key head */
-    int qkv;      /* (heads + 2 kv_heads) * head_dim */
-    int rows;     /* cascade_rows: of one head's cache */
-    int panels;   /* rows rounded up, / 16 */
-    int cascades; /* P: kv_heads, or 1 with POLICY_HOMOGENEOUS */
-    int queries;  /* tokens of an attention tile */
+    int group;       /* query heads that share a key head */
+    int qkv;         /* (heads + 2 kv_heads) * head_dim */
+    int rows;        /* cascade_rows: of one head's cache */
+    int panels;      /* rows rounded up, / 16 */
+    int cascades;    /* P: kv_heads, or 1 with POLICY_HOMOGENEOUS */
+    int queries;     /* tokens of an attention tile */
     int columns_room;
-    float scale; /* log2(e) / sqrt(head_dim) */
+    float scale;  /* log2(e) / sqrt(head_dim) */
     void *memory; /* of all arrays below, owned */
 
     struct cascade_state state; /* before the chunk in work */
     int T, held;
-    int turned;    /* rows of chunk_turn that are made, with POSITIONS_CACHE */
-    int nsegments; /* of the cache */
+    int turned;                                       /* rows of chunk_turn that are made, with POSITIONS_CACHE */
+    int nsegments;                                    /* of the cache */
     struct cpu_segment segment[CASCADE_MAX_RUNS + 1]; /* the last one is the chunk */
-    int columns;   /* of all segments */
-    float decay;   /* gamma^T */
-    float *weight;     /* [stride] gamma^(T-1-m) */
-    float *run_turn;   /* [CASCADE_MAX_RUNS][dp] factors that turn a query, which is turned by its index, for that run */
+    int columns;                                      /* of all segments */
+    float decay;                                      /* gamma^T */
+    float *weight;                                    /* [stride] gamma^(T-1-m) */
+    float *run_turn; /* [CASCADE_MAX_RUNS][dp] factors that turn a query, which is turned by its index, for that run */
     float *chunk_turn; /* [stride][dp] factors of the index in the chunk, or of the token number */
 
     float *x;     /* [stride][hidden] residual stream */

@@ -54,7 +54,8 @@ static void split_item(void *context, int item, int thread)
     bool interleave = !c->shape->rope_interleaved;
     float *room = c->scratch[thread].key;
     for (int t = t0; t < t1; t++) {
-        const float *src = c->wide + (size_t)t * (size_t)c->qkv + (size_t)head * (size_t)d, *cs = c->chunk_turn + (size_t)t * dp;
+        const float *src = c->wide + (size_t)t * (size_t)c->qkv + (size_t)head * (size_t)d,
+                    *cs = c->chunk_turn + (size_t)t * dp;
         if (head < H) {
             float *q = c->q + ((size_t)head * stride + (size_t)t) * dp;
             take_row(c, q, src, l->bq, head, room, interleave);
@@ -115,8 +116,8 @@ static void mask(float *x, int from, int to)
 }
 
 /* logits [n][row] = q . k, not scaled, for panels [first, first + panels) of a segment's keys. */
-static void key_product(const struct cpu *c, const float *q, size_t q_row, int n, const float *k, int panels, float *logits,
-                        size_t row)
+static void key_product(const struct cpu *c, const float *q, size_t q_row, int n, const float *k, int panels,
+                        float *logits, size_t row)
 {
     struct simd_product p = {.m = n,
                              .panels = panels,
@@ -132,7 +133,8 @@ static void key_product(const struct cpu *c, const float *q, size_t q_row, int n
 }
 
 /* out [n][dp] (+)= p [n][row] times `len` rows of values */
-static void value_product(const struct cpu *c, const float *p, size_t row, int n, const float *v, int len, float *out, bool add)
+static void value_product(const struct cpu *c, const float *p, size_t row, int n, const float *v, int len, float *out,
+                          bool add)
 {
     struct simd_product product = {.m = n,
                                    .panels = c->dp / PANEL,
@@ -151,7 +153,8 @@ static void value_product(const struct cpu *c, const float *p, size_t row, int n
 /* --- a chunk --------------------------------------------------------------------------------------------------------------- */
 
 /* Logits of queries [m0, m1) of a head over all columns that they see; returns how many those are. */
-static int tile_logits(const struct cpu *c, struct cpu_scratch *s, const struct attention_job *j, int head, int m0, int m1)
+static int tile_logits(const struct cpu *c, struct cpu_scratch *s, const struct attention_job *j, int head, int m0,
+                       int m1)
 {
     int n = m1 - m0, kv = head / c->group, seen = up_to(m1, PANEL);
     size_t dp = (size_t)c->dp, row = (size_t)c->columns_room;
@@ -170,8 +173,8 @@ static int tile_logits(const struct cpu *c, struct cpu_scratch *s, const struct 
     return c->segment[c->nsegments].column + seen;
 }
 
-static void tile_output(const struct cpu *c, struct cpu_scratch *s, const struct attention_job *j, int head, int m0, int m1,
-                        const float *inverse)
+static void tile_output(const struct cpu *c, struct cpu_scratch *s, const struct attention_job *j, int head, int m0,
+                        int m1, const float *inverse)
 {
     int d = c->shape->head_dim, kv = head / c->group;
     size_t row = (size_t)c->columns_room, dp = (size_t)c->dp;

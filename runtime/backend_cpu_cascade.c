@@ -87,7 +87,8 @@ static void move_spans(const struct cpu *c, struct cpu_scratch *s, float *k, flo
         int to = cascade_group_row(&c->p, g), from = cascade_source_row(&c->p, &s->plan, g, s->winner[i]);
         bool turn = c->p.positions == POSITIONS_CACHE;
         if (turn)
-            rope_turn(&c->rope, (to - cascade_ring_row(&c->p, g->sub)) - (from - cascade_ring_row(&c->p, g->sub - 1)), cs);
+            rope_turn(&c->rope, (to - cascade_ring_row(&c->p, g->sub)) - (from - cascade_ring_row(&c->p, g->sub - 1)),
+                      cs);
         for (int b = 0; b < c->p.span; b++) {
             read_key(c, k, from + b, key);
             if (turn)
@@ -132,7 +133,8 @@ void cpu_insert(struct cpu *c, struct cpu_scratch *s, int layer, int i, const fl
     struct cascade_state state = c->state;
     for (int done = 0; done < c->T; done += s->plan.tokens, state = s->plan.after) {
         cascade_plan_make(&s->plan, &c->p, &state, c->T - done);
-        cascade_decide(&c->p, &s->plan, score, origin, (uint64_t)layer * (uint64_t)c->cascades + (uint64_t)i, s->winner);
+        cascade_decide(&c->p, &s->plan, score, origin, (uint64_t)layer * (uint64_t)c->cascades + (uint64_t)i,
+                       s->winner);
         for (int kv = i * per; kv < (i + 1) * per; kv++) {
             float *k = cache->k + (size_t)kv * k_head, *v = cache->v + (size_t)kv * v_head;
             move_spans(c, s, k, v);

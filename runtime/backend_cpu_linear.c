@@ -74,8 +74,8 @@ static void prepare_rows(struct cpu *c, const struct cpu_linear *l, int n, const
 
 /* Rows [first, first + CPU_BLOCK) of w, inputs [k0, k0 + depth), to panel form [depth][CPU_BLOCK]; rows past the matrix's end
  * are zero. */
-static void expand_panel(const struct cpu *c, struct cpu_scratch *s, const struct tensor *w, int first, int k0, int depth,
-                         float *panel)
+static void expand_panel(const struct cpu *c, struct cpu_scratch *s, const struct tensor *w, int first, int k0,
+                         int depth, float *panel)
 {
     const struct quant_info *info = quant_info(w->type);
     size_t bytes = row_bytes(w), skip = (size_t)(k0 / info->block) * (size_t)info->bytes;
@@ -85,7 +85,8 @@ static void expand_panel(const struct cpu *c, struct cpu_scratch *s, const struc
             float *row = s->expanded + (size_t)r * CPU_DEPTH;
             int out = first + p + r, filled = 0;
             if (out < w->ne[1]) {
-                c->simd->expand(w->type, (const unsigned char *)w->data + (size_t)out * bytes + skip, row, (size_t)depth);
+                c->simd->expand(w->type, (const unsigned char *)w->data + (size_t)out * bytes + skip, row,
+                                (size_t)depth);
                 filled = depth;
             }
             memset(row + filled, 0, (size_t)(padded - filled) * sizeof *row);
@@ -104,8 +105,8 @@ struct chunk_job {
 };
 
 /* tile [T][CPU_BLOCK] (+)= x times the panel */
-static void panel_product(const struct cpu *c, const float *x, size_t x_row, int T, const float *panel, int depth, float *y,
-                          size_t y_row, bool add)
+static void panel_product(const struct cpu *c, const float *x, size_t x_row, int T, const float *panel, int depth,
+                          float *y, size_t y_row, bool add)
 {
     struct simd_product p = {.m = T,
                              .panels = CPU_BLOCK / PANEL,
@@ -122,8 +123,8 @@ static void panel_product(const struct cpu *c, const float *x, size_t x_row, int
 }
 
 /* A block of outputs for which y has no room of whole panels: through a tile. */
-static void ragged_product(const struct cpu *c, struct cpu_scratch *s, const struct chunk_job *j, const struct cpu_linear *l,
-                           int first, int t0, int t1, int k0, int depth)
+static void ragged_product(const struct cpu *c, struct cpu_scratch *s, const struct chunk_job *j,
+                           const struct cpu_linear *l, int first, int t0, int t1, int k0, int depth)
 {
     int outs = (int)l->w->ne[1] - first;
     panel_product(c, j->x + (size_t)t0 * j->x_row + k0, j->x_row, t1 - t0, s->panel, depth, s->tile, CPU_BLOCK, false);
@@ -171,7 +172,8 @@ static void gated_item(void *context, int item, int thread)
         for (int k0 = 0; k0 < in; k0 += CPU_DEPTH) {
             int depth = least(CPU_DEPTH, in - k0);
             expand_panel(c, s, j->l[half].w, first, k0, depth, s->panel);
-            panel_product(c, j->x + (size_t)t0 * j->x_row + k0, j->x_row, T, s->panel, depth, tile[half], CPU_BLOCK, k0 > 0);
+            panel_product(c, j->x + (size_t)t0 * j->x_row + k0, j->x_row, T, s->panel, depth, tile[half], CPU_BLOCK,
+                          k0 > 0);
         }
     for (int i = 0; i < T; i++) {
         float *g = tile[0] + i * CPU_BLOCK;
@@ -190,7 +192,8 @@ static int blocks_of(const struct cpu_linear *l, int n, int block)
     return blocks;
 }
 
-static void run_linears(struct cpu *c, const struct cpu_linear *l, int n, const float *x, size_t x_row, int T, float *gated)
+static void run_linears(struct cpu *c, const struct cpu_linear *l, int n, const float *x, size_t x_row, int T,
+                        float *gated)
 {
     int counted = gated ? 1 : n;
     if (T <= CPU_MATVEC_TOKENS) {

@@ -10,8 +10,8 @@ int llama_forward(struct backend *be, const struct model *m, const int32_t *toke
     return be->end(be, err);
 }
 
-int llama_feed(struct backend *be, const struct model *m, const struct cascade_params *p, const int32_t *tokens, size_t n,
-               llama_chunk_fn fn, void *user, struct err *err)
+int llama_feed(struct backend *be, const struct model *m, const struct cascade_params *p, const int32_t *tokens,
+               size_t n, llama_chunk_fn fn, void *user, struct err *err)
 {
     for (size_t done = 0; done < n;) {
         int T = n - done < (size_t)p->stride ? (int)(n - done) : p->stride;

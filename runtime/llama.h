@@ -12,7 +12,7 @@ int llama_forward(struct backend *be, const struct model *m, const int32_t *toke
 typedef int (*llama_chunk_fn)(void *user, struct backend *be, const int32_t *tokens, int T);
 
 /* Feeds n tokens in chunks of the stride (a short last one), calling fn (may be NULL) after each. */
-int llama_feed(struct backend *be, const struct model *m, const struct cascade_params *p, const int32_t *tokens, size_t n,
-               llama_chunk_fn fn, void *user, struct err *err);
+int llama_feed(struct backend *be, const struct model *m, const struct cascade_params *p, const int32_t *tokens,
+               size_t n, llama_chunk_fn fn, void *user, struct err *err);
 
 #endif

@@ -43,7 +43,8 @@ static float dot(const float *a, const float *b, int n)
     return sum;
 }
 
-static void matvec(enum quant_type type, const void *w, size_t row_bytes, int rows, const struct simd_row *x, float *out)
+static void matvec(enum quant_type type, const void *w, size_t row_bytes, int rows, const struct simd_row *x,
+                   float *out)
 {
     enum { PIECE = 256 };
     const struct quant_info *info = quant_info(type);
@@ -129,8 +130,7 @@ static bool runs_here(const struct simd *s)
     if (s == &simd_avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma") &&
-               __builtin_cpu_supports("f16c");
+               __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 #endif
     return s == &simd_plain;
 }

@@ -1,0 +1,337 @@
+/* The CPU backend against the double-precision oracle: likelihoods, kept tokens and scores, over models and cascades. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gguf_writer.h"
+#include "oracle_llama.h"
+#include "runtime/llama.h"
+
+/* What a run gave. */
+struct result {
+    const struct model *m;
+    float *nll;  /* [n] */
+    float *last; /* [vocab] */
+    size_t done;
+    const int32_t *tokens;
+    size_t n;
+};
+
+static double negative_log_likelihood(const float *logits, int vocab, int32_t token)
+{
+    double largest = -INFINITY, sum = 0;
+    for (int i = 0; i < vocab; i++)
+        largest = fmax(largest, (double)logits[i]);
+    for (int i = 0; i < vocab; i++)
+        sum += exp((double)logits[i] - largest);
+    return largest + log(sum) - (double)logits[token];
+}
+
+static int take_logits(void *user, struct backend *be, const int32_t *tokens, int T)
+{
+    struct result *r = user;
+    struct err err = {""};
+    size_t vocab = (size_t)r->m->shape.vocab;
+    float *logits = malloc((size_t)T * vocab * sizeof *logits);
+    assert_non_null(logits);
+    int half = T / 2; /* in two calls, as a caller may */
+    assert_true(half == 0 || be->logits(be, 0, half, logits, &err) == 0);
+    assert_int_equal(be->logits(be, half, T - half, logits + (size_t)half * vocab, &err), 0);
+    for (int t = 0; t < T; t++, r->done++)
+        if (r->done + 1 < r->n)
+            r->nll[r->done] =
+                (float)negative_log_likelihood(logits + (size_t)t * vocab, r->m->shape.vocab, r->tokens[r->done + 1]);
+    memcpy(r->last, logits + (size_t)(T - 1) * vocab, vocab * sizeof *logits);
+    free(logits);
+    return 0;
+}
+
+/* Token numbers and scores of one cache in order of position. */
+static int in_order(struct backend *be, const struct cascade_params *p, int layer, int head, int64_t *kept,
+                    float *score)
+{
+    struct err err;
+    struct cascade_state s;
+    struct cascade_run run[CASCADE_MAX_RUNS];
+    int rows = cascade_rows(p), n = 0;
+    int64_t *origin = malloc((size_t)rows * sizeof *origin);
+    float *by_row = malloc((size_t)rows * sizeof *by_row);
+    assert_true(origin && by_row);
+    assert_int_equal(be->origins(be, layer, head, origin, &err), 0);
+    assert_int_equal(be->scores(be, layer, head, by_row, &err), 0);
+    cascade_state_at(p, be->seen(be), &s);
+    int runs = cascade_runs(p, &s, run);
+    for (int i = 0; i < runs; i++)
+        for (int j = 0; j < run[i].len; j++, n++) {
+            kept[n] = origin[run[i].row + j];
+            score[n] = by_row[run[i].row + j];
+        }
+    free(origin);
+    free(by_row);
+    return n;
+}
+
+static struct result run_cpu(struct backend *be, const struct model *m, const struct cascade_params *p,
+                             const int32_t *tokens, size_t n)
+{
+    struct err err = {""};
+    struct result r = {.m = m, .tokens = tokens, .n = n};
+    r.nll = calloc(n, sizeof *r.nll);
+    r.last = calloc((size_t)m->shape.vocab, sizeof *r.last);
+    assert_true(r.nll && r.last);
+    if (llama_feed(be, m, p, tokens, n, take_logits, &r, &err) != 0)
+        fail_msg("%s", err.msg);
+    return r;
+}
+
+static void free_result(struct result *r)
+{
+    free(r->nll);
+    free(r->last);
+}
+
+static void random_tokens(int32_t *tokens, size_t n, int vocab, uint64_t seed)
+{
+    for (size_t i = 0; i < n; i++) /* repeats, so that some keys are looked for again */
+        tokens[i] = i > 20 && random_int(&seed, 0, 2) == 0 ? tokens[random_int(&seed, 0, (int)i - 1)]
+                                                           : random_int(&seed, 0, vocab - 1);
+}
+
+static void compare(const struct tiny_model *t, const struct cascade_params *p, size_t n, int threads, const char *what)
+{
+    struct model m;
+    struct bytes file;
+    struct err err = {""};
+    struct backend be;
+    struct oracle_llama o;
+    tiny_model_open(t, &m, &file);
+    if (cascade_check(p, &err) != 0)
+        fail_msg("%s: %s", what, err.msg);
+    int32_t *tokens = malloc(n * sizeof *tokens);
+    random_tokens(tokens, n, m.shape.vocab, t->seed + n);
+    if (backend_cpu_open(&be, &m, p, &(struct backend_options){.threads = threads}, &err) != 0)
+        fail_msg("%s: %s", what, err.msg);
+    struct result r = run_cpu(&be, &m, p, tokens, n);
+    oracle_llama_run(&o, &m, p, tokens, n, 1);
+    if (o.closest < 1e-5)
+        fail_msg("%s: two scores of this case are too close to compare with (%g); change its seed", what, o.closest);
+    for (size_t i = 0; i + 1 < n; i++)
+        if (!(fabs((double)r.nll[i] - o.nll[i]) < 2e-4))
+            fail_msg("%s: token %zu: %.6f nats, the oracle has %.6f", what, i + 1, (double)r.nll[i], o.nll[i]);
+    int64_t *kept = malloc((size_t)cascade_rows(p) * sizeof *kept);
+    float *score = malloc((size_t)cascade_rows(p) * sizeof *score);
+    for (int layer = 0; layer < m.shape.layers; layer++)
+        for (int head = 0; head < m.shape.kv_heads; head++) {
+            size_t at = ((size_t)layer * (size_t)o.cascades + (size_t)(o.cascades > 1 ? head : 0)) * (size_t)o.held;
+            assert_int_equal(in_order(&be, p, layer, head, kept, score), o.held);
+            for (size_t i = 0; i < (size_t)o.held; i++) {
+                if (kept[i] != o.kept[at + i])
+                    fail_msg("%s: layer %d head %d position %zu holds token %d, the oracle %d", what, layer, head, i,
+                             (int)kept[i], (int)o.kept[at + i]);
+                if (fabs((double)score[i] - o.score[at + i]) > 1e-4 * fmax(1, o.score[at + i]))
+                    fail_msg("%s: layer %d head %d position %zu: score %g, the oracle has %g", what, layer, head, i,
+                             (double)score[i], o.score[at + i]);
+            }
+        }
+    free(kept);
+    free(score);
+    free_result(&r);
+    oracle_llama_free(&o);
+    be.close(&be);
+    free(tokens);
+    model_close(&m);
+    free(file.data);
+}
+
+static struct cascade_params small_cascade(void)
+{
+    struct cascade_params p = cascade_defaults();
+    p.sinks = 4;
+    p.subcaches = 3;
+    p.window = 48;
+    p.span = 4;
+    p.stride = 16;
+    return p;
+}
+
+static void test_strides(void **state)
+{
+    (void)state;
+    static const int strides[] = {1, 2, 3, 5, 16, 17, 40, 100};
+    for (size_t i = 0; i < sizeof strides / sizeof *strides; i++) {
+        struct tiny_model t = tiny_model_defaults();
+        struct cascade_params p = small_cascade();
+        p.stride = strides[i];
+        t.seed = 7 + i;
+        char what[32];
+        snprintf(what, sizeof what, "stride %d", p.stride);
+        compare(&t, &p, 300, 1 + (int)(i % 2), what);
+    }
+}
+
+static void test_cascade_options(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 48; i++) {
+        struct tiny_model t = tiny_model_defaults();
+        struct cascade_params p = small_cascade();
+        t.seed = 100 + (uint64_t)i;
+        p.reduction = (enum cascade_reduction)(i % 3);
+        p.policy = (enum cascade_policy)(i / 3 % 2);
+        p.positions = (enum cascade_positions)(i / 6 % 2);
+        p.span_score = (enum cascade_span_score)(i / 12 % 2);
+        p.eager = i % 5 != 0;
+        p.ema = i % 7 == 0 ? 0.9 : 0.9999;
+        p.sinks = i % 4 == 0 ? 0 : i % 4 == 1 ? 21 : 5;
+        p.span = (const int[]){1, 2, 4, 8, 16}[i % 5];
+        p.subcaches = (const int[]){1, 2, 3, 4}[i % 4];
+        p.window = p.subcaches * 16;
+        p.stride = (const int[]){16, 1, 37}[i % 3];
+        t.heads = (const int[]){4, 8, 6}[i % 3];
+        t.kv_heads = 2;
+        char what[32];
+        snprintf(what, sizeof what, "case %d", i);
+        compare(&t, &p, 240, 1 + i % 2, what);
+    }
+}
+
+static void test_models(void **state)
+{
+    (void)state;
+    static const enum quant_type types[] = {QUANT_F32,  QUANT_F16,  QUANT_BF16, QUANT_Q4_0, QUANT_Q4_1, QUANT_Q5_0,
+                                            QUANT_Q5_1, QUANT_Q8_0, QUANT_Q4_K, QUANT_Q5_K, QUANT_Q6_K};
+    for (size_t i = 0; i < 2 * sizeof types / sizeof *types; i++) {
+        struct tiny_model t = tiny_model_defaults();
+        struct cascade_params p = small_cascade();
+        t.type = types[i / 2];
+        t.hidden = 256;
+        t.ffn = 512;
+        t.heads = 4;
+        t.kv_heads = 2;
+        t.head_dim = 64;
+        t.embed_type = types[i / 2];
+        t.tied = i / 2 % 2;
+        t.seed = 500 + i;
+        p.stride = i % 2 ? 1 : 24;
+        compare(&t, &p, 130, 2, quant_info(types[i / 2])->name);
+    }
+}
+
+static void test_rotations(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        struct tiny_model t = tiny_model_defaults();
+        struct cascade_params p = small_cascade();
+        t.arch = i < 3 ? "qwen2" : "llama"; /* half-split rotation, biases */
+        t.biases = i < 3;
+        t.head_dim = (const int[]){16, 20, 24, 48, 80, 16}[i];
+        t.rope_dim = i == 5 ? 8 : 0;
+        t.rope_linear = i == 1 ? 4 : 0;
+        t.rope_freqs = i == 4;
+        t.vocab = 301 + i; /* no multiple of anything */
+        t.seed = 900 + (uint64_t)i;
+        p.stride = i % 2 ? 1 : 32;
+        char what[32];
+        snprintf(what, sizeof what, "rotation %d", i);
+        compare(&t, &p, 200, 2, what);
+    }
+}
+
+/* One thread or several, chunks or a reset stream: the same bits. */
+static void test_deterministic(void **state)
+{
+    (void)state;
+    struct tiny_model t = tiny_model_defaults();
+    struct cascade_params p = small_cascade();
+    struct model m;
+    struct bytes file;
+    struct err err;
+    enum { N = 200 };
+    int32_t tokens[N];
+    t.type = QUANT_Q4_1;
+    tiny_model_open(&t, &m, &file);
+    random_tokens(tokens, N, m.shape.vocab, 5);
+    for (p.stride = 1; p.stride < 40; p.stride += 23) {
+        struct result first = {0};
+        for (int threads = 1; threads <= 4; threads++) {
+            struct backend be;
+            assert_int_equal(backend_cpu_open(&be, &m, &p, &(struct backend_options){.threads = threads}, &err), 0);
+            for (int round = 0; round < 2; round++) {
+                be.reset(&be);
+                struct result r = run_cpu(&be, &m, &p, tokens, N);
+                assert_int_equal(be.seen(&be), N);
+                if (!first.nll) {
+                    first = r;
+                    continue;
+                }
+                assert_memory_equal(first.nll, r.nll, (N - 1) * sizeof *r.nll);
+                free_result(&r);
+            }
+            be.close(&be);
+        }
+        free_result(&first);
+    }
+    model_close(&m);
+    free(file.data);
+}
+
+static void test_bad_requests(void **state)
+{
+    (void)state;
+    struct tiny_model t = tiny_model_defaults();
+    struct cascade_params p = small_cascade();
+    struct model m;
+    struct bytes file;
+    struct err err = {""};
+    struct backend be;
+    float logits[288];
+    int64_t origin[64];
+    tiny_model_open(&t, &m, &file);
+    assert_int_equal(backend_cpu_open(&be, &m, &p, NULL, &err), 0);
+    assert_int_equal(be.logits(&be, 0, 1, logits, &err), -1);
+    assert_int_equal(be.begin(&be, (const int32_t[]){1, 288}, 2, &err), -1);
+    assert_non_null(strstr(err.msg, "288"));
+    assert_int_equal(be.begin(&be, (const int32_t[]){-1}, 1, &err), -1);
+    assert_int_equal(be.begin(&be, (const int32_t[]){1}, 0, &err), -1);
+    assert_int_equal(be.begin(&be, (const int32_t[]){1}, 17, &err), -1);
+    assert_int_equal(llama_forward(&be, &m, (const int32_t[]){1, 2, 3}, 3, &err), 0);
+    assert_int_equal(be.logits(&be, 0, 4, NULL, &err), -1);
+    assert_int_equal(be.logits(&be, 2, 1, logits, &err), 0);
+    assert_int_equal(be.origins(&be, 2, 0, origin, &err), -1);
+    assert_int_equal(be.origins(&be, 0, 2, origin, &err), -1);
+    assert_int_equal(be.origins(&be, 1, 1, origin, &err), 0);
+    assert_int_equal(origin[2], 2);
+    assert_int_equal(origin[3], -1);
+    assert_true(backend_cpu_bytes(&m, &p) >= be.cache_bytes(&be));
+    be.close(&be);
+    be.close(&be);
+
+    /* A window that no machine holds is a refusal. */
+    p.window = 1 << 30;
+    p.subcaches = 1;
+    p.span = 1;
+    p.stride = 1 << 30;
+    assert_int_equal(backend_cpu_open(&be, &m, &p, &(struct backend_options){.threads = 1}, &err), -1);
+    assert_true(backend_cpu_bytes(&m, &p) > (size_t)1 << 38);
+    assert_int_equal(backend_cpu_open(&be, &m, &p, &(struct backend_options){.threads = 1000}, &err), -1);
+    assert_non_null(strstr(err.msg, "threads"));
+    model_close(&m);
+    free(file.data);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_strides),   cmocka_unit_test(test_cascade_options), cmocka_unit_test(test_models),
+        cmocka_unit_test(test_rotations), cmocka_unit_test(test_deterministic),   cmocka_unit_test(test_bad_requests),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
