@@ -15,8 +15,8 @@
 #include "embedded.h"
 
 enum {
-    HEAP_MAX = 512 << 20,         /* bytes a Lua state may hold: a template that emits for ever ends in an error */
-    INSTRUCTIONS_MAX = 500000000, /* Lua instructions a call may take: so does one that loops for ever */
+    HEAP_MAX = 128 << 20,         /* bytes a Lua state may hold: a template that emits for ever ends in an error */
+    INSTRUCTIONS_MAX = 200000000, /* Lua instructions a call may take: so does one that loops for ever */
     FILE_MAX = 16 << 20,          /* bytes of a Lua file or template */
 };
 
@@ -47,7 +47,10 @@ static void *lua_heap(void *ud, void *p, size_t old, size_t size)
 static void too_long(lua_State *L, lua_Debug *ar)
 {
     (void)ar;
-    luaL_error(L, "gave up after %d Lua instructions; is there a loop without an end?", INSTRUCTIONS_MAX);
+    luaL_where(L, 0); /* in a hook, level 0 is the function that runs */
+    lua_pushfstring(L, "gave up after %d Lua instructions; is there a loop without an end?", INSTRUCTIONS_MAX);
+    lua_concat(L, 2);
+    lua_error(L);
 }
 
 /* Raises an error that says nothing of the place in our own scripts. */

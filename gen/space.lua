@@ -4,7 +4,7 @@ local spec = use("gen/spec.lua")
 
 local M = {}
 
-local CONFIGS_MAX = 100000
+local CONFIGS_MAX = 20000
 
 -- Configurations of a kernel for a GPU in a fixed order, the last parameter fastest. `given` holds the shape, and tile parameters
 -- to be held fixed. Returns the tile names and an array of { values = {...}, broken = name or nil }.
