@@ -171,6 +171,8 @@ static int lua_read_table(lua_State *L)
         cJSON_Delete(j);
         return object ? 1 : user_error(L, "%s: is not a JSON object", path);
     }
+    if (text[0] == LUA_SIGNATURE[0])
+        return user_error(L, "%s: is compiled Lua; text is needed", path);
     if (luaL_loadbufferx(L, text, len, lua_pushfstring(L, "=%s", path), "t") != LUA_OK)
         return lua_error(L);
     lua_newtable(L);

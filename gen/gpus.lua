@@ -83,14 +83,18 @@ M.gpu = {
 
 -- The fields of a file that describes a GPU. Only sm must be there; what follows from it is not for the file to say.
 local FIELDS = {
-  title = "string", sm = "number", sms = "number", dram_gbs = "number", l2_bytes = "number", memory_bytes = "number",
+  title = "string", sm = "number", sms = "whole number", dram_gbs = "number", l2_bytes = "whole number", memory_bytes = "whole number",
   clock_mhz = "number", fp32_tflops = "number", tensor_tflops = "number", source = "string",
 }
 
 local function sorted_keys(t)
   local keys = {}
   for k in pairs(t) do keys[#keys + 1] = k end
-  table.sort(keys)
+  table.sort(keys, function(a, b)
+    if type(a) ~= type(b) then return type(a) < type(b) end
+    if type(a) == "number" then return a < b end
+    return tostring(a) < tostring(b)
+  end)
   return keys
 end
 
@@ -128,11 +132,15 @@ local function described(path, entry)
     if not want then
       error(("%s: unknown field '%s'; known: %s"):format(path, tostring(k), table.concat(sorted_keys(FIELDS), ", ")), 0)
     end
-    if type(v) ~= want then error(("%s: field '%s' wants a %s"):format(path, k, want), 0) end
-    if want == "number" and not (v > 0 and v < 2 ^ 53) then
+    local number = want ~= "string"
+    if type(v) ~= (number and "number" or want) then error(("%s: field '%s' wants a %s"):format(path, k, want), 0) end
+    if number and not (v > 0 and v < 2 ^ 53) then
       error(("%s: field '%s' is %s; a positive number is needed"):format(path, k, v), 0)
     end
-    if want == "number" and v == math.floor(v) then entry[k] = math.tointeger(v) end
+    entry[k] = number and math.tointeger(v) or v
+    if want == "whole number" and math.type(entry[k]) ~= "integer" then
+      error(("%s: field '%s' is %s; a whole number is needed"):format(path, k, v), 0)
+    end
   end
   if not M.sm[entry.sm] then
     error(("%s: sm is %s; known: %s"):format(path, tostring(entry.sm), known_sms()), 0)
