@@ -26,7 +26,8 @@ int move_planner_init(struct move_planner *m, const struct cascade_params *p, st
     int candidates = spans * (p->subcaches - 1);
     int slots = slot_number(p, p->subcaches - 1, held);
     m->most_nodes = candidates + spans + 1 + (sinks + p->span - 1) / p->span;
-    m->room = (size_t)align16(sizeof(struct move_plan)) + (size_t)align16(((size_t)m->most_nodes + 1) * sizeof(int32_t)) +
+    m->room = (size_t)align16(sizeof(struct move_plan)) +
+              (size_t)align16(((size_t)m->most_nodes + 1) * sizeof(int32_t)) +
               (size_t)m->most_nodes * sizeof(struct move_node) + (size_t)candidates * sizeof(struct move_candidate);
     m->plan = err_calloc(1, m->room, "the move plan", err);
     m->draft = err_alloc((size_t)m->most_nodes, sizeof *m->draft, "the move plan", err);

@@ -8,8 +8,8 @@ void decode_reductions(void **state);
 void decode_nan_stays_in_its_head(void **state);
 void decode_is_deterministic(void **state);
 
-#define DECODE_CASES(test) \
-    test(decode_every_shape), test(decode_ragged_runs), test(decode_reductions), test(decode_nan_stays_in_its_head), \
+#define DECODE_CASES(test)                                                                                             \
+    test(decode_every_shape), test(decode_ragged_runs), test(decode_reductions), test(decode_nan_stays_in_its_head),   \
         test(decode_is_deterministic)
 
 #endif

@@ -49,7 +49,8 @@ devptr kit_put(struct kit *k, const void *data, size_t bytes)
     if (k->dev.alloc(&k->dev, bytes, &p, &err) != 0)
         fail_msg("%s", err.msg);
     /* The emulator's fresh memory holds 0xff bytes, and it knows that nobody has written it. */
-    if (data ? k->dev.upload(&k->dev, p, data, bytes, &err) : !k->emulated && k->dev.fill(&k->dev, p, 0xff, bytes, &err))
+    if (data ? k->dev.upload(&k->dev, p, data, bytes, &err)
+             : !k->emulated && k->dev.fill(&k->dev, p, 0xff, bytes, &err))
         fail_msg("%s", err.msg);
     return p;
 }
@@ -99,7 +100,7 @@ double half_value(int type, uint16_t h)
 
 double half_rounding(int type)
 {
-    return type ? 0x1p-9 : 0x1p-11;
+    return type ? 0x1p-8 : 0x1p-11;
 }
 
 float *kit_angles(int positions, int d, const double *freq)

@@ -16,8 +16,8 @@ struct kit {
     struct device dev;
     struct gen *gen;
     struct kernel_cache cache;
-    bool emulated;  /* small shapes then */
-    uint64_t seed;  /* of the next random number */
+    bool emulated;       /* small shapes then */
+    uint64_t seed;       /* of the next random number */
     char no_device[640]; /* why there is none; every case is skipped then */
 };
 
