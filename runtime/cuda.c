@@ -236,9 +236,10 @@ static int cuda_capture_end(struct device *dev, void **graph, struct err *err)
     if (!c->capturing)
         return err_set(err, "no CUDA graph is being captured");
     c->capturing = false;
-    if (enter(c, err) != 0)
-        return -1;
+    int entered = enter(c, err);
     int status = c->api->capture_end(c->stream, &captured);
+    if (entered != 0)
+        goto failed;
     if (check(c, status, err, "capturing a CUDA graph that ends with %s", c->last) != 0)
         goto failed;
     status = c->api->graph_instantiate(&exec, captured, 0);
@@ -279,6 +280,11 @@ static void cuda_close(struct device *dev)
     if (!c)
         return;
     if (c->context && enter(c, NULL) == 0) {
+        if (c->capturing) {
+            cu_graph unfinished = NULL;
+            if (c->api->capture_end(c->stream, &unfinished) == CU_SUCCESS && unfinished)
+                c->api->graph_destroy(unfinished);
+        }
         if (c->stream)
             c->api->stream_sync(c->stream);
         for (int i = 0; i < MARKS; i++)
