@@ -187,8 +187,24 @@ static int cuda_launch(struct device *dev, struct device_kernel *k, const struct
         return -1;
     snprintf(c->last, sizeof c->last, "%s, grid %u x %u x %u, %u threads, %u bytes of shared memory", k->name,
              l->grid[0], l->grid[1], l->grid[2], l->block, l->smem);
-    int status = c->api->launch(k->function, l->grid[0], l->grid[1], l->grid[2], l->block, 1, 1, l->smem, c->stream,
+    int status;
+    if (l->overlap && dev->facts.sm >= 90) {
+        struct cu_launch_attribute overlap = {.id = CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION, .value.allowed = 1};
+        struct cu_launch_config config = {.gx = l->grid[0],
+                                          .gy = l->grid[1],
+                                          .gz = l->grid[2],
+                                          .bx = l->block,
+                                          .by = 1,
+                                          .bz = 1,
+                                          .smem = l->smem,
+                                          .stream = c->stream,
+                                          .attribute = &overlap,
+                                          .attributes = 1};
+        status = c->api->launch_config(&config, k->function, l->args, NULL);
+    } else {
+        status = c->api->launch(k->function, l->grid[0], l->grid[1], l->grid[2], l->block, 1, 1, l->smem, c->stream,
                                 l->args, NULL);
+    }
     return check(c, status, err, "launching %s", c->last);
 }
 

@@ -2,7 +2,7 @@
 #define WEIR_CUDA_API_H
 
 /* The part of the CUDA driver's interface that is used here, declared by hand: libcuda is opened at run time, and no CUDA header
- * is needed to build. Names and numbers are those of cuda.h; they have not changed since CUDA 11.4. */
+ * is needed to build. Names and numbers are those of cuda.h; they have not changed since CUDA 12.0. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -41,6 +41,23 @@ enum {
     CU_STREAM_NON_BLOCKING = 1,
     CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8, /* CUfunction_attribute */
     CU_CAPTURE_MODE_RELAXED = 2,               /* CUstreamCaptureMode */
+    CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION = 6, /* CUlaunchAttributeID */
+};
+
+/* CUlaunchConfig with its attributes. */
+struct cu_launch_attribute {
+    int id;
+    int padding;
+    union {
+        unsigned char room[64];
+        int allowed; /* CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION */
+    } value;
+};
+struct cu_launch_config {
+    unsigned gx, gy, gz, bx, by, bz, smem;
+    cu_stream stream;
+    struct cu_launch_attribute *attribute;
+    unsigned attributes;
 };
 
 /* Every call: our name, the library's symbol (with the version that cuda.h maps it to), its arguments. All return a CUresult. */
@@ -74,6 +91,8 @@ enum {
     X(launch, "cuLaunchKernel", \
       (cu_function function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, \
        unsigned smem, cu_stream stream, void **args, void **extra)) \
+    X(launch_config, "cuLaunchKernelEx", \
+      (const struct cu_launch_config *config, cu_function function, void **args, void **extra)) \
     X(event_create, "cuEventCreate", (cu_event *event, unsigned flags)) \
     X(event_destroy, "cuEventDestroy_v2", (cu_event event)) \
     X(event_record, "cuEventRecord", (cu_event event, cu_stream stream)) \

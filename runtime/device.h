@@ -30,6 +30,8 @@ struct launch {
     unsigned grid[3], block;  /* block is one-dimensional */
     unsigned smem;            /* dynamic shared memory, bytes */
     void **args;              /* one pointer to each argument's value, as cuLaunchKernel takes them */
+    bool overlap;             /* may start while the kernel ahead of it still runs, from sm_90 on: for kernels that call grid_wait
+                                 before they touch what it writes */
 };
 
 struct device {

@@ -20,7 +20,7 @@
 static struct {
     int calls, fail_at, fail_with; /* call number fail_at fails so; 0: none does */
     int contexts, streams, events, modules, graphs, execs, allocations;
-    int launches, replays, syncs;
+    int launches, overlapping, replays, syncs;
     int smem_max;
     bool capturing, current;
     unsigned grid[3], block, smem;
@@ -193,6 +193,13 @@ static int fake_launch(cu_function function, unsigned gx, unsigned gy, unsigned 
     driver.launches++;
     return call();
 }
+static int fake_launch_config(const struct cu_launch_config *c, cu_function function, void **args, void **extra)
+{
+    assert_true(c->attributes == 1 && c->attribute->id == CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION &&
+                c->attribute->value.allowed == 1);
+    driver.overlapping++;
+    return fake_launch(function, c->gx, c->gy, c->gz, c->bx, c->by, c->bz, c->smem, c->stream, args, extra);
+}
 static int fake_event_create(cu_event *event, unsigned flags)
 {
     MAKE(events, event, cu_event);
@@ -301,7 +308,7 @@ static void copies_and_launches(void **state)
     char back[8] = "";
     static char large[100000];
     void *args[] = {&p};
-    const struct launch l = {{7, 2, 3}, 128, 5000, args};
+    const struct launch l = {{7, 2, 3}, 128, 5000, args, false};
     assert_int_equal(device_cuda_open_with(&dev, &fake, 0, &err), 0);
     assert_int_equal(dev.alloc(&dev, sizeof large, &p, &err), 0);
     assert_int_equal(dev.upload(&dev, p, "hello", 6, &err), 0);
@@ -319,6 +326,14 @@ static void copies_and_launches(void **state)
     assert_int_equal(dev.launch(&dev, k, &l, &err), 0);
     assert_true(driver.grid[0] == 7 && driver.grid[1] == 2 && driver.grid[2] == 3 && driver.block == 128 &&
                 driver.smem == 5000 && driver.args == args);
+    assert_int_equal(driver.overlapping, 0);
+    struct launch behind = l;
+    behind.overlap = true;
+    assert_int_equal(dev.launch(&dev, k, &behind, &err), 0);
+    assert_int_equal(driver.overlapping, 1);
+    dev.facts.sm = 80; /* which cannot */
+    assert_int_equal(dev.launch(&dev, k, &behind, &err), 0);
+    assert_int_equal(driver.overlapping, 1);
     float ms = 0;
     assert_int_equal(dev.mark(&dev, 0, &err), 0);
     assert_int_equal(dev.mark(&dev, 15, &err), 0);
@@ -339,7 +354,7 @@ static void graphs(void **state)
     struct err err = {""};
     void *graph;
     devptr p;
-    const struct launch l = {{1, 1, 1}, 32, 0, NULL};
+    const struct launch l = {{1, 1, 1}, 32, 0, NULL, false};
     assert_int_equal(device_cuda_open_with(&dev, &fake, 0, &err), 0);
     assert_int_equal(dev.alloc(&dev, 16, &p, &err), 0);
     assert_int_equal(dev.load(&dev, cubin, sizeof cubin, "k", 0, &k, &err), 0);
@@ -373,7 +388,7 @@ static void errors_say_what_and_where(void **state)
     struct device_kernel *k;
     struct err err = {""};
     devptr p;
-    const struct launch l = {{132, 8, 1}, 256, 4096, NULL};
+    const struct launch l = {{132, 8, 1}, 256, 4096, NULL, false};
     assert_int_equal(device_cuda_open_with(&dev, &fake, 0, &err), 0);
     assert_int_equal(dev.alloc(&dev, (size_t)2 << 30, &p, &err), -1);
     assert_string_equal(err.msg, "out of GPU memory: 2048 MB are wanted, 512 of 1024 MB are free on Fake 9000; a "
@@ -412,7 +427,7 @@ static bool whole_life(void)
     devptr p = 0;
     void *graph = NULL;
     float ms;
-    const struct launch l = {{1, 1, 1}, 32, 0, NULL};
+    const struct launch l = {{1, 1, 1}, 32, 0, NULL, false};
     if (device_cuda_open_with(&dev, &fake, 0, &err) != 0) {
         assert_true(err.msg[0] != 0);
         assert_null(dev.state);

@@ -69,7 +69,7 @@ static void get(struct device *dev, void *out, devptr p, size_t bytes)
 static void must_launch(struct device *dev, struct device_kernel *k, unsigned grid, unsigned threads, unsigned smem,
                         void **args)
 {
-    struct launch l = {{grid, 1, 1}, threads, smem, args};
+    struct launch l = {{grid, 1, 1}, threads, smem, args, false};
     struct err err = {""};
     if (dev->launch(dev, k, &l, &err) != 0)
         fail_msg("%s", err.msg);
@@ -377,7 +377,7 @@ static void test_mistakes(void **state)
             bool endless = expected[i].which >= 26 && expected[i].which <= 28;
             int which = expected[i].which;
             devptr out = put(&f->dev, NULL, 256);
-            struct launch l = {{expected[i].grid, 1, 1}, 64, 512, (void *[]){&which, &pin, &out, &zero}};
+            struct launch l = {{expected[i].grid, 1, 1}, 64, 512, (void *[]){&which, &pin, &out, &zero}, false};
             struct err err = {""};
             if (endless && s != EMU_FORWARD)
                 continue;
@@ -420,7 +420,7 @@ static void test_host_side(void **state)
     assert_non_null(strstr(err.msg, "nonsense"));
     free(broken);
     int which = -1;
-    struct launch l = {{1, 1, 1}, 65, 0, (void *[]){&which, &p, &p, &which}};
+    struct launch l = {{1, 1, 1}, 65, 0, (void *[]){&which, &p, &p, &which}, false};
     assert_int_equal(dev->launch(dev, k, &l, &err), -1);
     assert_non_null(strstr(err.msg, "65 threads"));
     l.block = 64;
