@@ -11,6 +11,7 @@ static const struct command {
 } commands[] = {
     {"doctor", cmd_doctor, "what this machine has, and what will run on it"},
     {"gen", cmd_gen, "render kernels, compile them for any GPU"},
+    {"bench", cmd_bench, "how fast this machine is, beside its limits"},
     {"trace", cmd_trace, "what the cascade keeps, for given scores"},
     {"tokenize", cmd_tokenize, "token ids of a text"},
     {0, 0, 0},

@@ -1,0 +1,16 @@
+#include "attn_grid.h"
+
+static int between(int x, int lo, int hi)
+{
+    return x < lo ? lo : x > hi ? hi : x;
+}
+
+int attn_decode_splits(int sms, int blocks_per_sm, int kv_heads, int keys)
+{
+    return between(sms * blocks_per_sm / kv_heads, 1, keys / 64 + 1);
+}
+
+int attn_merge_slices(int sms, int blocks_per_sm, int cascades, int keys, int threads)
+{
+    return between(sms * blocks_per_sm / cascades, 1, keys / threads + 1);
+}

@@ -1,0 +1,180 @@
+/* weir bench update: a chunk of tokens down a full cascade. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+#include "runtime/move_plan.h"
+
+enum { PARTS_MAX = 256 };
+
+struct update_bench {
+    struct bench *b;
+    struct cascade_params p;
+    int rows, cascades, nparts;
+    double moved; /* spans that one head moves, about: of those who meet a holder, half win */
+    struct kernel update;
+    devptr k, v, score, origin, k_chunk, v_chunk, chunk_score, rot, moves, arrived;
+    devptr plan[PARTS_MAX];
+    int trees[PARTS_MAX];
+    bool one_launch; /* a part of all layers at once */
+};
+
+static int launch(struct update_bench *c, int part, int layer, int layers, struct err *err)
+{
+    struct bench *b = c->b;
+    int tokens = c->p.stride, chunk_stride = b->kv_heads * b->head_dim, turning = c->p.positions == POSITIONS_CACHE;
+    int select = (int)c->p.select, mean = c->p.span_score == SPAN_MEAN;
+    int tpb = (int)gen_value(&c->update.gen, "tpb"), sl = (int)gen_value(&c->update.gen, "sl");
+    int64_t chunk_layer = 0; /* all layers may read one chunk: it is 3 % of the bytes, and no L2 keeps it */
+    uint64_t seed = 0;
+    size_t cache = (size_t)b->kv_heads * (size_t)c->rows * (size_t)b->head_dim * 2, at = (size_t)layer;
+    size_t scores = (size_t)c->cascades * (size_t)c->rows;
+    devptr k = c->k + at * cache, v = c->v + at * cache, score = c->score + at * scores * sizeof(float),
+           origin = c->origin + at * scores * sizeof(int64_t);
+    struct launch l = {
+        .grid = {(unsigned)((c->trees[part] + tpb - 1) / tpb * sl), (unsigned)b->kv_heads, (unsigned)layers},
+        .block = c->update.gen.threads,
+        .smem = c->update.gen.smem,
+        .args = (void *[]){&k,
+                           &v,
+                           &score,
+                           &origin,
+                           &c->k_chunk,
+                           &c->v_chunk,
+                           &chunk_stride,
+                           &chunk_layer,
+                           &c->chunk_score,
+                           &tokens,
+                           &c->plan[part],
+                           &c->rot,
+                           &c->moves,
+                           &c->arrived,
+                           &c->rows,
+                           &c->cascades,
+                           &turning,
+                           &select,
+                           &mean,
+                           &seed}};
+    return b->dev.launch(&b->dev, c->update.loaded, &l, err);
+}
+
+static int enqueue(void *user, struct err *err)
+{
+    struct update_bench *c = user;
+    for (int layer = 0; layer < (c->one_launch ? 1 : c->b->layers); layer++)
+        for (int part = 0; part < c->nparts; part++)
+            if (launch(c, part, layer, c->one_launch ? c->b->layers : 1, err) != 0)
+                return -1;
+    return 0;
+}
+
+static int put_plans(struct update_bench *c, int *most_nodes, struct err *err)
+{
+    struct cascade_plan part = {0};
+    struct move_planner m = {0};
+    struct cascade_state s;
+    int status = -1;
+    cascade_state_at(&c->p, c->p.sinks + (2 * cascade_reach(&c->p) / c->p.span + 4096) / 4096 * 4096 * c->p.span, &s);
+    if (cascade_plan_init(&part, &c->p, err) != 0 || move_planner_init(&m, &c->p, err) != 0)
+        goto done;
+    *most_nodes = m.most_nodes;
+    for (int at = 0; at < c->p.stride; at += part.tokens, s = part.after) {
+        if (c->nparts == PARTS_MAX) {
+            err_set(err, "--stride %d: more than %d sub-caches long; this bench times no such chunks", c->p.stride,
+                    PARTS_MAX);
+            goto done;
+        }
+        cascade_plan_make(&part, &c->p, &s, c->p.stride - at);
+        move_plan_make(&m, &part, at);
+        for (int i = 0; i < part.ngroups; i++)
+            c->moved += part.group[i].holder ? 0.5 : 1;
+        c->trees[c->nparts] = m.plan->trees;
+        if (bench_put(c->b, m.plan, m.bytes, &c->plan[c->nparts++], err) != 0)
+            goto done;
+    }
+    status = 0;
+done:
+    cascade_plan_free(&part);
+    move_planner_free(&m);
+    return status;
+}
+
+static int open_memory(struct update_bench *c, int most_nodes, struct err *err)
+{
+    struct bench *b = c->b;
+    size_t layers = (size_t)b->layers, kv = (size_t)b->kv_heads, d = (size_t)b->head_dim, rows = (size_t)c->rows;
+    size_t cascades = (size_t)c->cascades, tokens = (size_t)c->p.stride;
+    size_t sl = (size_t)gen_value(&c->update.gen, "sl"), nodes = (size_t)most_nodes;
+    return bench_random(b, layers * kv * rows * d, &c->k, err) || bench_random(b, layers * kv * rows * d, &c->v, err) ||
+                   bench_random(b, layers * cascades * rows * 2, &c->score, err) ||
+                   bench_put(b, NULL, layers * cascades * rows * sizeof(int64_t), &c->origin, err) ||
+                   bench_random(b, tokens * kv * d, &c->k_chunk, err) ||
+                   bench_random(b, tokens * kv * d, &c->v_chunk, err) ||
+                   bench_random(b, layers * cascades * tokens * 2, &c->chunk_score, err) ||
+                   bench_put(b, NULL, layers * kv * sl * nodes * 16, &c->moves, err) ||
+                   bench_put(b, NULL, layers * cascades * nodes * sizeof(unsigned), &c->arrived, err) ||
+                   bench_angles(b, c->rows, &c->rot, err)
+               ? -1
+               : 0;
+}
+
+static void close_case(struct update_bench *c)
+{
+    devptr all[] = {c->k,       c->v,           c->score, c->origin, c->k_chunk,
+                    c->v_chunk, c->chunk_score, c->rot,   c->moves,  c->arrived};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        c->b->dev.release(&c->b->dev, all[i]);
+    for (int i = 0; i < c->nparts; i++)
+        c->b->dev.release(&c->b->dev, c->plan[i]);
+    kernel_free(&c->update);
+}
+
+static int run_case(struct bench *b, int window, int stride, struct err *err)
+{
+    struct update_bench c = {.b = b, .p = b->cascade.p};
+    struct bench_time t;
+    char text[96];
+    int status = -1, most_nodes = 0;
+    c.p.window = window;
+    c.p.stride = stride;
+    if (cascade_check(&c.p, err) != 0)
+        return -1;
+    c.rows = cascade_rows(&c.p);
+    c.cascades = c.p.policy == POLICY_HOMOGENEOUS ? 1 : b->kv_heads;
+    snprintf(text, sizeof text, "d=%d b=%d t=%s", b->head_dim, c.p.span, b->type ? "bf16" : "fp16");
+    if (bench_kernel(b, "cascade_update", text, &c.update, err) != 0 || put_plans(&c, &most_nodes, err) != 0 ||
+        open_memory(&c, most_nodes, err) != 0)
+        goto done;
+    double rows = stride + c.moved * c.p.span;
+    double limit = rows * b->kv_heads * 2 * (2 * b->head_dim * 2 + 12) / b->copy_gbs / 1e6;
+    snprintf(text, sizeof text, "update T=%d W=%d N=%d B=%d %d heads d=%d", stride, window, c.p.subcaches, c.p.span,
+             b->kv_heads, b->head_dim);
+    for (int one = 0; one < 2; one++) {
+        c.one_launch = one;
+        if (bench_graph(b, enqueue, &c, &t, err) != 0)
+            goto done;
+        bench_row(b, text, one ? "all layers in one launch, a layer" : "cascade_update, a layer", t.ms / b->layers,
+                  t.spread / b->layers, limit);
+    }
+    status = 0;
+done:
+    close_case(&c);
+    return status;
+}
+
+int bench_update(int argc, char **argv, struct err *err)
+{
+    struct bench b;
+    int status =
+        bench_start(&b, "weir bench update [options]",
+                    "Times the insertion of a chunk into a full cascade, a layer, in a CUDA graph over the caches of\n"
+                    "several layers. Without --window: W=16384 and T=4096.",
+                    argc, argv, err);
+    if (status == OPTIONS_GO) {
+        int window = b.whole_windows ? b.cascade.p.window : 16384;
+        status = run_case(&b, window, b.whole_windows ? b.cascade.p.stride : 4096, err) ? CMD_FAILED : CMD_OK;
+    }
+    bench_end(&b);
+    return status;
+}
