@@ -183,14 +183,11 @@ static int add_parameter(struct text *body, struct text *call, const char *s, co
 }
 
 /* The kernel's text with the callers of the emulator and an entry that takes arguments as a launch gives them. */
-static int whole_source(const char *text, size_t len, const char *symbol, unsigned *threads, struct text *out,
-                        struct err *err)
+static int whole_source(const char *text, const char *symbol, unsigned *threads, struct text *out, struct err *err)
 {
     const char *from, *to;
     struct text call = {0};
     int rc = -1;
-    if (strlen(text) != len)
-        return err_set(err, "emu: the source of %s has NUL bytes in it", symbol);
     if (find_kernel(text, symbol, threads, &from, &to) != 0)
         return err_set(err, "emu: no KERNEL(%s, ...) in the source", symbol);
     const char *end = strstr(text, prelude_end);
@@ -317,14 +314,14 @@ static int compiler_error(const char *cc, const char *symbol, const char *log, s
     return err_set(err, "emu: '%.40s' refuses %.160s: %s", cc, symbol, all[0] ? all : log);
 }
 
-int build_compile(const char *text, size_t len, const char *symbol, const char *cc, const char *cache,
-                  struct built *out, struct err *err)
+int build_compile(const char *text, const char *symbol, const char *cc, const char *cache, struct built *out,
+                  struct err *err)
 {
     char source[600], object[600], log[600];
     struct text whole = {0};
     int rc = -1;
     memset(out, 0, sizeof *out);
-    if (whole_source(text, len, symbol, &out->max_threads, &whole, err) != 0)
+    if (whole_source(text, symbol, &out->max_threads, &whole, err) != 0)
         goto done;
     uint64_t a = hash(whole.s, whole.len, 0xcbf29ce484222325u), b = hash(whole.s, whole.len, 0x9ae16a3b2f90404fu);
     const char *version = compiler_version(cc);

@@ -17,8 +17,8 @@ struct built {
 
 /* Compiles the host text of one kernel into `cache` unless the same text was compiled there before by the same compiler. Safe
  * with several processes at once. Fills out->path and max_threads. An error shows the compiler's first messages. */
-int build_compile(const char *text, size_t len, const char *symbol, const char *cc, const char *cache,
-                  struct built *out, struct err *err);
+int build_compile(const char *text, const char *symbol, const char *cc, const char *cache, struct built *out,
+                  struct err *err);
 int build_load(struct built *b, struct err *err);
 void build_unload(struct built *b);
 

@@ -16,7 +16,9 @@
 
 struct emu {
     struct run run;
-    char *cache, *cc;   /* owned */
+    char *cache, *cc;                  /* owned */
+    const char *plant_from, *plant_to; /* not owned */
+    int plant_nth;
     unsigned char *map; /* shared memory with a guard on each side */
 };
 enum { MAP_BYTES = SMEM_MAX + 2 * SMEM_GUARD, SIGNAL_STACK = 64 * 1024 };
@@ -98,8 +100,7 @@ static const char *pick_cache(const char *cache)
 int emu_compile(const char *text, const char *symbol, const struct emu_options *o, struct err *err)
 {
     struct built b;
-    return build_compile(text, strlen(text), symbol, pick_cc(o ? o->cc : NULL), pick_cache(o ? o->cache : NULL), &b,
-                         err);
+    return build_compile(text, symbol, pick_cc(o ? o->cc : NULL), pick_cache(o ? o->cache : NULL), &b, err);
 }
 
 static void emu_unload(struct device *dev, struct device_kernel *k)
@@ -112,17 +113,35 @@ static void emu_unload(struct device *dev, struct device_kernel *k)
     free(k);
 }
 
+/* A copy of the text, NUL-terminated, with the planted error if there is one and it fits. */
+static char *copy_text(struct emu *e, const void *image, size_t bytes, struct err *err)
+{
+    size_t from = e->plant_from ? strlen(e->plant_from) : 0, to = e->plant_from ? strlen(e->plant_to) : 0;
+    char *text = err_alloc(bytes + to + 1, 1, "kernel text", err);
+    if (!text)
+        return NULL;
+    memcpy(text, image, bytes);
+    text[bytes] = 0;
+    char *at = e->plant_from ? strstr(text, PRELUDE_END) : NULL;
+    for (int i = 0; at && i <= e->plant_nth; i++)
+        at = strstr(at + 1, e->plant_from);
+    if (at) {
+        memmove(at + to, at + from, strlen(at + from) + 1);
+        memcpy(at, e->plant_to, to);
+        e->run.stats.planted++;
+    }
+    return text;
+}
+
 static int emu_load(struct device *dev, const void *image, size_t bytes, const char *symbol, unsigned smem_max,
                     struct device_kernel **out, struct err *err)
 {
     struct emu *e = dev->state;
     struct device_kernel *k = err_calloc(1, sizeof *k, "kernel", err);
-    char *text = k ? err_alloc(bytes + 1, 1, "kernel text", err) : NULL;
+    char *text = k ? copy_text(e, image, bytes, err) : NULL;
     if (!text)
         goto fail;
     k->text = text;
-    memcpy(text, image, bytes);
-    text[bytes] = 0;
     if ((int)smem_max > dev->facts.smem_per_block) {
         err_set(err, "emu: kernel %s wants %u bytes of shared memory, a block has %d", symbol, smem_max,
                 dev->facts.smem_per_block);
@@ -134,7 +153,7 @@ static int emu_load(struct device *dev, const void *image, size_t bytes, const c
     }
     snprintf(k->symbol, sizeof k->symbol, "%s", symbol);
     k->smem_max = smem_max;
-    if (build_compile(text, bytes, symbol, e->cc, e->cache, &k->built, err) != 0 || build_load(&k->built, err) != 0)
+    if (build_compile(text, symbol, e->cc, e->cache, &k->built, err) != 0 || build_load(&k->built, err) != 0)
         goto fail;
     *out = k;
     return 0;
@@ -362,6 +381,14 @@ void emu_set_schedule(struct device *dev, enum emu_schedule schedule, uint64_t s
     struct emu *e = dev->state;
     e->run.schedule = schedule;
     e->run.random = seed;
+}
+
+void emu_plant(struct device *dev, const char *from, int n, const char *to)
+{
+    struct emu *e = dev->state;
+    e->plant_from = from;
+    e->plant_nth = n;
+    e->plant_to = to;
 }
 
 struct emu_stats emu_get_stats(const struct device *dev)

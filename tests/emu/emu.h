@@ -40,9 +40,14 @@ int device_emu_open(struct device *dev, const struct emu_options *o, struct err 
 /* Changes the order for the launches that follow. */
 void emu_set_schedule(struct device *dev, enum emu_schedule schedule, uint64_t seed);
 
+/* Plants an error: in every text that is loaded from now on, the n-th occurrence (from 0) of `from` behind the prelude becomes
+ * `to`. from NULL ends it. The strings must outlive it. */
+void emu_plant(struct device *dev, const char *from, int n, const char *to);
+
 /* Counts since the device was opened. */
 struct emu_stats {
     uint64_t launches, blocks;
+    uint64_t planted;            /* texts that were loaded with an error planted */
     uint64_t collectives;        /* of a warp, barriers included */
     uint64_t ldmatrix_rows;      /* groups of eight 16-byte rows that ldmatrix read... */
     uint64_t ldmatrix_conflicts; /* ...and the extra shared-memory passes that bank conflicts cost them */

@@ -29,19 +29,3 @@ char *emu_text_around(struct gen *g, const char *type, const char *body)
     free(text);
     return whole;
 }
-
-char *emu_text_mutate(const char *text, const char *from, int n, const char *to)
-{
-    const char *at = strstr(text, from);
-    for (int i = 0; i < n && at; i++)
-        at = strstr(at + 1, from);
-    if (!at)
-        fail_msg("the kernel has no occurrence %d of '%s' any more; plant the error elsewhere", n, from);
-    char *out = malloc(strlen(text) + strlen(to) + 1);
-    assert_non_null(out);
-    size_t head = (size_t)(at - text);
-    memcpy(out, text, head);
-    strcpy(out + head, to);
-    strcat(out, at + strlen(from));
-    return out;
-}
