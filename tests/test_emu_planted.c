@@ -75,11 +75,8 @@ static int run_decode(struct fixture *f, struct result *r, struct err *err)
     memset(r, 0, sizeof *r);
     devptr logits = put(dev, r->logits, sizeof r->logits), o = put(dev, NULL, sizeof r->o),
            ml = put(dev, NULL, sizeof r->ml);
-    struct launch l = {
-        {SPLITS, KV, 1},
-        f->kernel.threads,
-        f->kernel.smem,
-        (void *[]){&in[0], &in[1], &in[2], &in[3], &in[4], &in[5], &in[6], &logits, &o, &ml, &rows, &stride}};
+    void *args[] = {&in[0], &in[1], &in[2], &in[3], &in[4], &in[5], &in[6], &logits, &o, &ml, &rows, &stride};
+    struct launch l = {.grid = {SPLITS, KV, 1}, .block = f->kernel.threads, .smem = f->kernel.smem, .args = args};
     if (dev->launch(dev, k, &l, err) == 0 && dev->download(dev, r->logits, logits, sizeof r->logits, err) == 0 &&
         dev->download(dev, r->o, o, sizeof r->o, err) == 0 && dev->download(dev, r->ml, ml, sizeof r->ml, err) == 0)
         rc = 0;
