@@ -14,7 +14,7 @@
 #include "runtime/llama.h"
 #include "tests/model_path.h"
 
-enum { TOKENS = 1000 };
+enum { TOKENS = 1000, ROWS = 50 /* of logits at a time */ };
 static int32_t ids[TOKENS];      /* [TOKENS] */
 static double reference[TOKENS]; /* [TOKENS] nats; the first has none */
 
@@ -34,7 +34,7 @@ static int read_vector(void)
 struct check {
     const struct model *model;
     double *nll;    /* [TOKENS] */
-    float *logits;  /* [vocab] */
+    float *logits;  /* [ROWS][vocab] */
     int at;
     struct err *err;
 };
@@ -44,17 +44,17 @@ static int take_chunk(void *user, struct backend *be, const int32_t *tokens, int
     struct check *c = user;
     (void)tokens;
     int vocab = c->model->shape.vocab;
-    for (int i = 0; i < T; i++, c->at++) {
-        if (c->at + 1 >= TOKENS)
-            break;
-        if (be->logits(be, i, 1, c->logits, c->err))
+    for (int i = 0; i < T && c->at + 1 < TOKENS; i++, c->at++) {
+        if (i % ROWS == 0 && be->logits(be, i, T - i < ROWS ? T - i : ROWS, c->logits, c->err))
             return -1;
-        double top = -INFINITY, sum = 0;
+        const float *row = c->logits + (size_t)(i % ROWS) * (size_t)vocab;
+        float top = row[0];
+        for (int v = 1; v < vocab; v++)
+            top = row[v] > top ? row[v] : top;
+        double sum = 0;
         for (int v = 0; v < vocab; v++)
-            top = fmax(top, c->logits[v]);
-        for (int v = 0; v < vocab; v++)
-            sum += exp(c->logits[v] - top);
-        c->nll[c->at + 1] = top + log(sum) - c->logits[ids[c->at + 1]];
+            sum += expf(row[v] - top);
+        c->nll[c->at + 1] = top + log(sum) - row[ids[c->at + 1]];
     }
     return 0;
 }
@@ -75,7 +75,7 @@ static double largest_difference(const char *path, int window, int subcaches, in
     if (cascade_check(&p, &err) || backend_cpu_open(&be, &m, &p, &o, &err))
         fail_msg("%s", err.msg);
     static double nll[TOKENS];
-    struct check c = {.model = &m, .nll = nll, .logits = malloc((size_t)m.shape.vocab * sizeof(float)), .err = &err};
+    struct check c = {.model = &m, .nll = nll, .logits = malloc((size_t)m.shape.vocab * ROWS * sizeof(float)), .err = &err};
     assert_non_null(c.logits);
     if (llama_feed(&be, &m, &p, ids, TOKENS, take_chunk, &c, &err))
         fail_msg("%s", err.msg);
