@@ -29,7 +29,7 @@ static int resolve(struct cuda_api *api, void *library, const char *path, struct
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         void *p = dlsym(library, calls[i].symbol);
         if (!p)
-            return err_set(err, "the driver (%.200s) lacks %s; CUDA 11.4 or newer is needed", path, calls[i].symbol);
+            return err_set(err, "the driver (%.200s) lacks %s; CUDA 12.0 or newer is needed", path, calls[i].symbol);
         memcpy(calls[i].slot, &p, sizeof p);
     }
     return 0;

@@ -1,6 +1,9 @@
 /* Choice of the vector version, and the plain one: what the others are compared with, and what runs where they cannot. */
 #include "simd.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <math.h>
 #include <string.h>
 
@@ -121,16 +124,25 @@ const struct simd simd_plain = {
     .swiglu = swiglu,
 };
 
+#if defined(__x86_64__)
+/* clang 14's __builtin_cpu_supports does not know it. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 static bool runs_here(const struct simd *s)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (s == &simd_avx2)
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     if (s == &simd_avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+               __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma") && has_f16c();
 #endif
     return s == &simd_plain;
 }
