@@ -1,0 +1,385 @@
+% include "attn_common.cu.t"
+% local mt = bm // (16 * wp)                  -- 16-row tiles of queries that a warp holds
+% local kd, nd, nb = d // 16, d // 8, bn // 8 -- k-steps of Q.K^T; 8-wide columns of O and of S
+% local chunks = d // 8
+% local low = 1; while chunks % (2 * low) == 0 and low < 8 do low = 2 * low end
+% local span = math.min(threads // 8, chunks & -chunks) -- 16-byte pieces of a row that neighbouring threads copy
+% local pass = threads // span                -- rows that all threads copy at once
+% local tile_bytes = bn * d * 2
+% local q_bytes = bm * d * 2
+% local scale = 1.4426950408889634 / math.sqrt(d)
+
+/* One query tile (${bm} rows of the chunk) of one query head against the held keys, run by run, and the chunk's keys up to the
+ * diagonal. ${wp} warps, each with ${16 * mt} query rows; ${st} ${st == 1 and "buffer each of K and V" or "stages of K and V tiles"} (${bn} keys) in shared memory:
+ *
+ *     Q [${bm}][${d}]${st == 1 and "   K [" .. bn .. "][" .. d .. "]   V [" .. bn .. "][" .. d .. "]" or "   (K [" .. bn .. "][" .. d .. "]   V [" .. bn .. "][" .. d .. "]) x " .. st}      all swizzled */
+enum { Q_AT = 0, STAGE_AT = ${q_bytes}, STAGE = ${2 * tile_bytes}, V_AT = ${tile_bytes} };
+#define SCALE ${("%.9ff"):format(scale)} /* log2(e) / sqrt(${d}): everything is in the log2 domain */
+#define SLACK 8.0f                        /* a row's reference may lag behind its maximum by so much before O is rescaled */
+
+struct keys { /* where the tiles come from */
+    const half_t *kc, *vc, *k, *v; /* the kernel's arguments */
+    int k_stride, v_stride;
+    int key_head;   /* this block's */
+    int causal_end; /* chunk keys that its last query sees */
+    const struct attn_step *step;
+};
+
+struct cursor { /* a tile: keys at .. at + ${bn} - 1 of a segment of `end` keys; segment nruns is the chunk */
+    int segment, at, end;
+};
+
+DEVICE int segment_length(const struct keys *w, int segment)
+{
+    return segment < w->step->nruns ? w->step->run[segment].len : w->causal_end;
+}
+
+/* The first tile of the next segment that holds keys; segment nruns + 1: no more. */
+DEVICE void enter_segment(const struct keys *w, struct cursor *c, int segment)
+{
+    int nruns = w->step->nruns;
+    while (segment < nruns && w->step->run[segment].len <= 0)
+        segment++;
+    c->segment = segment;
+    c->at = 0;
+    c->end = segment <= nruns ? segment_length(w, segment) : 0;
+}
+
+DEVICE void next_tile(const struct keys *w, struct cursor *c)
+{
+    c->at += ${bn};
+    if (c->at >= c->end)
+        enter_segment(w, c, c->segment + 1);
+}
+
+/* Starts the copy of the tile under the cursor, of the keys (cache kc, chunk k) or the values (vc, v). Rows that the segment has
+ * not become zeros. */
+DEVICE void copy_tile(const struct keys *w, const struct cursor *c, const half_t *cache, const half_t *chunk, int stride, unsigned char *to)
+{
+    int row = tid() / ${span}, piece = tid() % ${span}, valid = c->end - c->at;
+    const half_t *from = chunk + (i64)c->at * stride + w->key_head * ${d};
+    if (c->segment < w->step->nruns) {
+        from = cache + ((i64)w->key_head * w->step->rows + w->step->run[c->segment].row + c->at) * ${d};
+        stride = ${d};
+    }
+    from += piece * 8;
+    to += swizzle(row, piece);
+    if (valid >= ${bn}) {
+% for i = 0, (bn + pass - 1) // pass - 1 do
+%   local guard = (i + 1) * pass > bn and ("if (row < %d) "):format(bn - i * pass) or ""
+%   for j = 0, chunks // span - 1 do
+        ${guard}cp_async16(to + ${i * pass * 2 * d + j * span * 16}, from + (i64)(row + ${i * pass}) * stride + ${j * span * 8});
+%   end
+% end
+    } else {
+        NO_UNROLL
+        for (int r = row; r < ${bn}; r += ${pass}, to += ${pass * 2 * d})
+            UNROLL
+            for (int j = 0; j < ${chunks // span}; j++)
+                cp_async16_zfill(to + j * ${span * 16}, from + (i64)min_i(r, valid - 1) * stride + j * ${span * 8}, r < valid);
+    }
+}
+
+/* This warp's query rows to shared memory, turned in fp32 by `angle` + row; `rot` NULL: as they are. */
+DEVICE void stage_queries(unsigned char *to, const half_t *q, i64 q_stride, const struct f2 *rot, int angle, int row0, int rows)
+{
+    sync_warp();
+    UNROLL
+    for (int i = 0; i < ${mt * chunks // 2}; i++) {
+        int u = i * 32 + lane(), r = u / ${chunks}, c = u % ${chunks};
+        struct u4 x = {0, 0, 0, 0};
+        if (row0 + r < rows) {
+            x = ld16(q + (row0 + r) * q_stride + c * 8);
+            if (rot)
+                x = turn_pairs(x, rot + (i64)(angle + row0 + r) * ${d // 2} + c * 4, 1.0f);
+        }
+        sts16(to + swizzle(r, c), x);
+    }
+    sync_warp();
+}
+
+struct rows { /* a warp's ${16 * mt} query rows; a lane holds rows lane/4 and lane/4 + 8 of each tile of 16 */
+    float o[${mt}][${nd}][4];
+    float m[${mt}][2]; /* reference of the exponent, log2 domain: the row's maximum so far, or up to SLACK below it */
+    float l[${mt}][2]; /* this lane's part of the row's sum */
+% if qr == 1 then
+    unsigned q[${mt}][${kd}][4];
+% end
+};
+
+/* S = Q.K^T of this warp's rows and one tile. What a step reads from shared memory is asked for ${pd} steps before it is used. */
+DEVICE void scores_of_tile(struct rows *a, float s[${mt}][${nb}][4], unsigned qa, unsigned ka)
+{
+    unsigned key[${pd + 1}][4];
+% if qr == 0 then
+    unsigned q[2][${mt}][4];
+    UNROLL
+    for (int i = 0; i < ${mt}; i++)
+        ldmatrix_x4(q[0][i], smem() + qa + i * ${16 * 2 * d});
+% end
+    UNROLL
+    for (int t = 0; t < ${pd}; t++)
+        ldmatrix_x4(key[t], smem() + columns16(ka, t / ${nb // 2}) + t % ${nb // 2} * ${16 * 2 * d});
+    UNROLL
+    for (int i = 0; i < ${mt}; i++)
+        UNROLL
+        for (int n = 0; n < ${nb}; n++)
+            s[i][n][0] = s[i][n][1] = s[i][n][2] = s[i][n][3] = 0.0f;
+    UNROLL
+    for (int t = 0; t < ${kd * nb // 2}; t++) { /* 16 columns k of Q and K, 16 keys at n */
+        int k = t / ${nb // 2}, n = t % ${nb // 2} * 2, later = t + ${pd};
+        if (later < ${kd * nb // 2})
+            ldmatrix_x4(key[later % ${pd + 1}], smem() + columns16(ka, later / ${nb // 2}) + later % ${nb // 2} * ${16 * 2 * d});
+% if qr == 0 then
+        if (n == ${math.max(nb // 2 - pd, 0) // 2 * 2} && k + 1 < ${kd})
+            UNROLL
+            for (int i = 0; i < ${mt}; i++)
+                ldmatrix_x4(q[(k + 1) % 2][i], smem() + columns16(qa, k + 1) + i * ${16 * 2 * d});
+% end
+        UNROLL
+        for (int i = 0; i < ${mt}; i++) {
+            mma_m16n8k16(s[i][n], ${qr == 1 and "a->q[i][k]" or "q[k % 2][i]"}, key[t % ${pd + 1}]);
+            mma_m16n8k16(s[i][n + 1], ${qr == 1 and "a->q[i][k]" or "q[k % 2][i]"}, key[t % ${pd + 1}] + 2);
+        }
+    }
+}
+
+/* Moves the reference up where a row's new maximum is more than SLACK above it: rare after the first tiles, so that O is
+ * seldom rescaled. Exact all the same, O and l are divided at the end. */
+DEVICE void raise_reference(struct rows *a, float s[${mt}][${nb}][4])
+{
+    float top[${mt}][2];
+    bool raise = false;
+    UNROLL
+    for (int i = 0; i < ${mt}; i++)
+        UNROLL
+        for (int h = 0; h < 2; h++) {
+            top[i][h] = max_f(s[i][0][2 * h], s[i][0][2 * h + 1]);
+            UNROLL
+            for (int n = 1; n < ${nb}; n++)
+                top[i][h] = max_f(top[i][h], max_f(s[i][n][2 * h], s[i][n][2 * h + 1]));
+            raise = raise || fma_f(top[i][h], SCALE, -a->m[i][h]) > SLACK;
+        }
+    if (!any_warp(raise))
+        return;
+    UNROLL
+    for (int i = 0; i < ${mt}; i++)
+        UNROLL
+        for (int h = 0; h < 2; h++) {
+            float t = max_f(top[i][h], shfl_xor_f(top[i][h], 1));
+            t = max_f(a->m[i][h], SCALE * max_f(t, shfl_xor_f(t, 2)));
+            float f = exp2_f(a->m[i][h] - t);
+            a->m[i][h] = t;
+            a->l[i][h] *= f;
+            UNROLL
+            for (int n = 0; n < ${nd}; n++) {
+                a->o[i][n][2 * h] *= f;
+                a->o[i][n][2 * h + 1] *= f;
+            }
+        }
+}
+
+/* O += P.V with P = exp2(S - m); l += the sums of P. v: the first ${pd} pieces of V, asked for before. */
+DEVICE void values_of_tile(struct rows *a, float s[${mt}][${nb}][4], unsigned v[${pd + 1}][4], unsigned va)
+{
+    UNROLL
+    for (int k = 0; k < ${bn // 16}; k++) {
+        unsigned p[${mt}][4];
+        UNROLL
+        for (int i = 0; i < ${mt}; i++)
+            UNROLL
+            for (int h = 0; h < 4; h++) { /* piece h of the A operand: rows + 8 * (h % 2), keys + 8 * (h / 2) */
+                float *x = s[i][2 * k + h / 2] + 2 * (h % 2);
+                float p0 = exp2_f(fma_f(x[0], SCALE, -a->m[i][h % 2])), p1 = exp2_f(fma_f(x[1], SCALE, -a->m[i][h % 2]));
+                a->l[i][h % 2] += p0 + p1;
+                p[i][h] = pack2(p0, p1);
+            }
+        UNROLL
+        for (int n = 0; n < ${nd}; n += 2) {
+            int t = k * ${nd // 2} + n / 2, later = t + ${pd};
+            if (later < ${bn // 16 * nd // 2})
+                ldmatrix_x4_trans(v[later % ${pd + 1}], smem() + columns16(va, later % ${nd // 2}) + later / ${nd // 2} * ${16 * 2 * d});
+            UNROLL
+            for (int i = 0; i < ${mt}; i++) {
+                mma_m16n8k16(a->o[i][n], p[i], v[t % ${pd + 1}]);
+                mma_m16n8k16(a->o[i][n + 1], p[i], v[t % ${pd + 1}] + 2);
+            }
+        }
+    }
+}
+
+/* Minus infinity for the keys that a row must not see: at and beyond `valid`, and in the chunk (diagonal >= 0) those after the row;
+ * `diagonal` is the warp's first row less the tile's first key. */
+DEVICE void mask_tile(float s[${mt}][${nb}][4], int valid, bool chunk, int diagonal)
+{
+    int r = lane() / 4, c = 2 * (lane() % 4);
+    UNROLL
+    for (int i = 0; i < ${mt}; i++)
+        UNROLL
+        for (int n = 0; n < ${nb}; n++)
+            UNROLL
+            for (int h = 0; h < 4; h++) {
+                int key = 8 * n + c + h % 2, row = 16 * i + r + 8 * (h / 2);
+                if (key >= valid || (chunk && key > diagonal + row))
+                    s[i][n][h] = NEG_INF;
+            }
+}
+
+/* The tile under `now`: waits for it, starts the copy of a later one, and takes it into the warp's rows. */
+DEVICE void take_tile(struct rows *a, const struct keys *w, struct cursor *now, struct cursor *ahead, int *stage, bool masked, bool chunk,
+                      int row0, unsigned qa, unsigned klane, unsigned vlane)
+{
+    float s[${mt}][${nb}][4];
+% if st == 1 then
+    cp_async_wait(0);
+    sync_block(); /* K is there, and V is free */
+    copy_tile(w, now, w->vc, w->v, w->v_stride, smem() + STAGE_AT + V_AT);
+    cp_async_commit();
+    scores_of_tile(a, s, qa, STAGE_AT + klane);
+    if (masked)
+        mask_tile(s, now->end - now->at, chunk, row0 - now->at);
+    raise_reference(a, s);
+    cp_async_wait(0);
+    sync_block(); /* V is there, and K is free */
+    if (ahead->segment <= w->step->nruns) {
+        copy_tile(w, ahead, w->kc, w->k, w->k_stride, smem() + STAGE_AT);
+        next_tile(w, ahead);
+    }
+    cp_async_commit();
+    unsigned v[${pd + 1}][4];
+    UNROLL
+    for (int t = 0; t < ${pd}; t++)
+        ldmatrix_x4_trans(v[t], smem() + columns16(STAGE_AT + V_AT + vlane, t));
+    values_of_tile(a, s, v, STAGE_AT + V_AT + vlane);
+% else
+    cp_async_wait(${st - 2});
+    sync_block(); /* the tile is there, and the stage before it is free */
+    if (ahead->segment <= w->step->nruns) {
+        int to = *stage == 0 ? ${st - 1} : *stage - 1;
+        copy_tile(w, ahead, w->kc, w->k, w->k_stride, smem() + STAGE_AT + to * STAGE);
+        copy_tile(w, ahead, w->vc, w->v, w->v_stride, smem() + STAGE_AT + to * STAGE + V_AT);
+        next_tile(w, ahead);
+    }
+    cp_async_commit();
+    unsigned at = STAGE_AT + *stage * STAGE;
+    *stage = *stage == ${st - 1} ? 0 : *stage + 1;
+    if (!masked || !chunk || now->at < row0 + ${16 * mt}) { /* else all of the tile's keys come after the warp's rows */
+        scores_of_tile(a, s, qa, at + klane);
+        if (masked)
+            mask_tile(s, now->end - now->at, chunk, row0 - now->at);
+        unsigned v[${pd + 1}][4];
+        UNROLL
+        for (int t = 0; t < ${pd}; t++)
+            ldmatrix_x4_trans(v[t], smem() + columns16(at + V_AT + vlane, t));
+        raise_reference(a, s);
+        values_of_tile(a, s, v, at + V_AT + vlane);
+    }
+% end
+    now->at += ${bn};
+}
+
+/* O = softmax(Q.K^T / sqrt(d)).V and lse = log2 of the softmax's denominator, in the log2 domain.
+ *   o [T][heads][${d}]   lse [heads][T]   q [T][heads][${d}], rows q_stride elements apart, unrotated
+ *   kc, vc [heads / group][rows][${d}]   k (rotated by index in the chunk), v [T][heads / group][${d}], rows k_stride, v_stride apart
+ *   rot [positions][${d // 2}] cos, sin; NULL: nothing is turned
+ * Grid: heads x query tiles; the tiles that see most keys come first. */
+KERNEL(${name}, ${threads}, ${min_blocks})
+(half_t *RESTRICT o, float *RESTRICT lse, const half_t *RESTRICT q, const half_t *RESTRICT kc, const half_t *RESTRICT vc,
+ const half_t *RESTRICT k, const half_t *RESTRICT v, const struct f2 *RESTRICT rot, const struct attn_step *RESTRICT step, int group,
+ int q_stride, int k_stride, int v_stride)
+{
+    int T = step->T, nruns = step->nruns, head = bid_x(), heads = nbid_x();
+    int tile0 = (nbid_y() - 1 - bid_y()) * ${bm}; /* first query row of the block, then of the warp */
+    if (tile0 >= T)
+        return;
+    int row0 = tile0 + warp() * ${16 * mt};
+    struct keys w;
+    w.kc = kc;
+    w.vc = vc;
+    w.k = k;
+    w.v = v;
+    w.k_stride = k_stride;
+    w.v_stride = v_stride;
+    w.key_head = head / group;
+    w.causal_end = min_i(T, tile0 + ${bm});
+    w.step = step;
+
+    struct cursor now, ahead;
+    enter_segment(&w, &now, 0);
+    ahead = now;
+    int stage = 0;
+% if st == 1 then
+    copy_tile(&w, &ahead, kc, k, k_stride, smem() + STAGE_AT);
+    next_tile(&w, &ahead);
+    cp_async_commit();
+% else
+    for (int i = 0; i < ${st - 1}; i++) {
+        if (ahead.segment <= nruns) {
+            copy_tile(&w, &ahead, kc, k, k_stride, smem() + STAGE_AT + i * STAGE);
+            copy_tile(&w, &ahead, vc, v, v_stride, smem() + STAGE_AT + i * STAGE + V_AT);
+            next_tile(&w, &ahead);
+        }
+        cp_async_commit();
+    }
+% end
+
+    struct rows a;
+    UNROLL
+    for (int i = 0; i < ${mt}; i++) {
+        a.m[i][0] = a.m[i][1] = -1e30f;
+        a.l[i][0] = a.l[i][1] = 0.0f;
+        UNROLL
+        for (int n = 0; n < ${nd}; n++)
+            a.o[i][n][0] = a.o[i][n][1] = a.o[i][n][2] = a.o[i][n][3] = 0.0f;
+    }
+
+    /* What a lane reads: of Q and V rows lane % 16 and piece lane / 16; of K rows lane % 8 + 8 * (lane / 16), piece lane / 8 % 2. */
+    unsigned char *mine = smem() + Q_AT + warp() * ${16 * mt * 2 * d};
+    unsigned qa = Q_AT + warp() * ${16 * mt * 2 * d} + swizzle(lane() % 16, lane() / 16);
+    unsigned vlane = swizzle(lane() % 16, lane() / 16), klane = swizzle(lane() % 8 + lane() / 16 * 8, lane() / 8 % 2);
+
+    while (now.segment <= nruns) {
+        bool chunk = now.segment == nruns;
+        stage_queries(mine, q + head * ${d}, q_stride, rot, chunk ? 0 : step->held - step->run[now.segment].shift, row0, T);
+% if qr == 1 then
+        UNROLL
+        for (int i = 0; i < ${mt}; i++) {
+            UNROLL
+            for (int k = 0; k < ${kd}; k++)
+                ldmatrix_x4(a.q[i][k], smem() + columns16(qa, k) + i * ${16 * 2 * d});
+        }
+% end
+        int whole = (chunk ? min_i(tile0 + 1, now.end) : now.end) / ${bn} * ${bn}; /* keys in tiles that need no mask */
+        NO_UNROLL
+        while (now.at < whole)
+            take_tile(&a, &w, &now, &ahead, &stage, false, chunk, row0, qa, klane, vlane);
+        NO_UNROLL
+        while (now.at < now.end)
+            take_tile(&a, &w, &now, &ahead, &stage, true, chunk, row0, qa, klane, vlane);
+        enter_segment(&w, &now, now.segment + 1);
+    }
+
+    /* O / l, through this warp's part of Q's place, so that whole rows are written. */
+    UNROLL
+    for (int i = 0; i < ${mt}; i++)
+        UNROLL
+        for (int h = 0; h < 2; h++) {
+            float l = a.l[i][h];
+            l += shfl_xor_f(l, 1);
+            l += shfl_xor_f(l, 2);
+            float inverse = 1.0f / l;
+            int r = 16 * i + 8 * h + lane() / 4;
+            if (lane() % 4 == 0 && row0 + r < T)
+                lse[(i64)head * T + row0 + r] = a.m[i][h] + log2_f(l);
+            UNROLL
+            for (int n = 0; n < ${nd}; n++)
+                *(unsigned *)(mine + swizzle(r, n) + lane() % 4 * 4) = pack2(a.o[i][n][2 * h] * inverse, a.o[i][n][2 * h + 1] * inverse);
+        }
+    sync_warp();
+    UNROLL
+    for (int i = 0; i < ${mt * chunks // 2}; i++) {
+        int u = i * 32 + lane(), r = u / ${chunks}, c = u % ${chunks};
+        if (row0 + r < T)
+            st16(o + ((i64)(row0 + r) * heads + head) * ${d} + c * 8, lds16(mine + swizzle(r, c)));
+    }
+}
