@@ -360,6 +360,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     }
 
     /* O / l, through this warp's part of Q's place, so that whole rows are written. */
+    sync_warp();
     UNROLL
     for (int i = 0; i < ${mt}; i++)
         UNROLL

@@ -1,6 +1,6 @@
 % include "attn_step.cu.t"
 
-/* One thread a key and cascade: r = the ${red} of the column sums of the cascade's heads, taken in order of the heads; then
+/* One thread a key and cascade: r = the ${reduce} of the column sums of the cascade's heads, taken in order of the heads; then
  *   score [cascades][rows] = decay * score + r for a held key, chunk_score [cascades][T] = r for one of the chunk.
  *   sums [cascades * group][rows + T], from attn_scores    decay: gamma^T
  * Grid: blocks of keys x cascades. */
@@ -19,7 +19,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
         return;
     const float *x = sums + (i64)cascade * group * (rows + T) + row;
     i64 next = rows + T;
-% if red == "median" then
+% if reduce == "median" then
     /* The lower of the middle two of an even count: the value with (group - 1) / 2 before it; equal values in order of the
      * heads, NaN before all numbers. */
     float r = x[0];
@@ -34,7 +34,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
         if (before == (group - 1) / 2)
             r = v;
     }
-% elseif red == "max" then
+% elseif reduce == "max" then
     float r = x[0];
     for (int i = 1; i < group; i++)
         r = max_f(r, x[i * next]);

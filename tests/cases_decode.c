@@ -142,25 +142,6 @@ static void decode_run(struct kit *kit, struct decode *c)
     kernel_free(&merge);
 }
 
-/* Sums of squares for ||out - ref|| / ||ref||: a bound on each element cannot see a small error in all of them. */
-struct norm {
-    double error, reference;
-};
-
-static void near(struct norm *n, const char *what, int head, int at, double got, double want, double bound)
-{
-    n->error += (got - want) * (got - want);
-    n->reference += want * want;
-    if (!(fabs(got - want) <= bound))
-        fail_msg("%s of head %d, element %d: %.9g instead of %.9g, bound %.3g", what, head, at, got, want, bound);
-}
-
-static void norm_check(const struct norm *n, const char *what, double bound)
-{
-    if (!(sqrt(n->error) <= bound * sqrt(n->reference)))
-        fail_msg("%s: relative error %.3g, bound %.3g", what, sqrt(n->error / n->reference), bound);
-}
-
 /* What the oracle says of the query heads of one key head. */
 struct truth {
     int held;
@@ -238,7 +219,7 @@ static void truth_free(struct truth *t)
 static void decode_check(const struct decode *c)
 {
     const double eps = half_rounding(c->type);
-    struct norm o_norm = {0, 0}, score_norm = {0, 0};
+    struct kit_norm o_norm = {0, 0}, score_norm = {0, 0};
     int n = c->step.held + 1, r = c->heads / c->cascades;
     double *column = malloc((size_t)c->heads * (size_t)n * sizeof *column);
     double *reduced = malloc((size_t)n * sizeof *reduced), *old = malloc((size_t)n * sizeof *old);
@@ -249,12 +230,12 @@ static void decode_check(const struct decode *c)
         for (int h = 0; h < c->g; h++) {
             int all = head * c->g + h;
             double factor = exp2(2 * t.doubt[h]) - 1;
-            struct norm lse_norm = {0, 0};
-            near(&lse_norm, "log-sum-exp", all, 0, c->lse[all], t.lse[h] * M_LOG2E, t.doubt[h] + 1e-5);
+            struct kit_norm lse_norm = {0, 0};
+            kit_near(&lse_norm, "log-sum-exp", all, 0, c->lse[all], t.lse[h] * M_LOG2E, t.doubt[h] + 1e-5);
             for (int e = 0; e < c->d; e++) {
                 double want = t.o[h * c->d + e], most = t.abs_o[h * c->d + e];
-                near(&o_norm, "output", all, e, half_value(c->type, c->o[all * c->d + e]), want,
-                     most * (factor + eps + 1e-5) + fabs(want) * eps + 1e-7);
+                kit_near(&o_norm, "output", all, e, half_value(c->type, c->o[all * c->d + e]), want,
+                         most * (factor + eps + 1e-5) + fabs(want) * eps + 1e-7);
             }
             for (int j = 0; j < n; j++) {
                 double p = t.column[h * n + j];
@@ -280,11 +261,11 @@ static void decode_check(const struct decode *c)
             }
             int j = row == c->rows ? n - 1 : (int)c->pos[row];
             double got = row == c->rows ? c->chunk_score[i] : c->after[(size_t)i * c->rows + row];
-            near(&score_norm, "score", i, row, got, old[j], bound[i * n + j] + fabs(old[j]) * 2e-7);
+            kit_near(&score_norm, "score", i, row, got, old[j], bound[i * n + j] + fabs(old[j]) * 2e-7);
         }
     }
-    norm_check(&o_norm, "outputs", 2 * eps);
-    norm_check(&score_norm, "scores", 2 * eps);
+    kit_norm_check(&o_norm, "outputs", 2 * eps);
+    kit_norm_check(&score_norm, "scores", 2 * eps);
     free(column);
     free(reduced);
     free(old);

@@ -103,6 +103,20 @@ double half_rounding(int type)
     return type ? 0x1p-8 : 0x1p-11;
 }
 
+void kit_near(struct kit_norm *n, const char *what, int head, int at, double got, double want, double bound)
+{
+    n->error += (got - want) * (got - want);
+    n->reference += want * want;
+    if (!(fabs(got - want) <= bound))
+        fail_msg("%s of head %d, element %d: %.9g instead of %.9g, bound %.3g", what, head, at, got, want, bound);
+}
+
+void kit_norm_check(const struct kit_norm *n, const char *what, double bound)
+{
+    if (!(sqrt(n->error) <= bound * sqrt(n->reference)))
+        fail_msg("%s: relative error %.3g, bound %.3g", what, sqrt(n->error / n->reference), bound);
+}
+
 float *kit_angles(int positions, int d, const double *freq)
 {
     float *table = malloc((size_t)positions * (size_t)d * sizeof *table);

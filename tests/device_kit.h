@@ -46,6 +46,14 @@ uint16_t half_of(int type, double v);
 double half_value(int type, uint16_t h);
 double half_rounding(int type); /* largest relative error of one rounding */
 
+/* Sums of squares for ||out - ref|| / ||ref||: a bound on each element cannot see a small error in all of them. */
+struct kit_norm {
+    double error, reference;
+};
+/* Fails where got is further than bound from want, or NaN; adds to *n. */
+void kit_near(struct kit_norm *n, const char *what, int head, int at, double got, double want, double bound);
+void kit_norm_check(const struct kit_norm *n, const char *what, double bound);
+
 /* A table of angles as the kernels read it, [positions][d / 2] {cos, sin}; freq [d / 2]. The caller frees. */
 float *kit_angles(int positions, int d, const double *freq);
 

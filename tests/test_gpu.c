@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "cases_decode.h"
+#include "cases_prefill.h"
 #include "cases_update.h"
 #include "device_kit.h"
 
@@ -41,6 +42,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         DECODE_CASES(cmocka_unit_test),
+        PREFILL_CASES(cmocka_unit_test),
         UPDATE_CASES(cmocka_unit_test),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "cases_decode.h"
+#include "cases_prefill.h"
 #include "cases_update.h"
 #include "device_kit.h"
 #include "emu/emu.h"
@@ -36,6 +37,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         DECODE_CASES(cmocka_unit_test),
+        PREFILL_CASES(cmocka_unit_test),
         UPDATE_CASES(cmocka_unit_test),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -2,7 +2,7 @@ kernel {
   name  = "attn_score_reduce",
   about = "column sums of the heads that share a cascade reduced to one, and the scores' moving average",
   shape = {
-    { "red", "head reduction", values = { "mean", "max", "median" }, default = "mean" },
+    { "reduce", "head reduction", values = { "mean", "max", "median" }, default = "mean" },
   },
   tile = {
     { "wp", "warps", values = { 2, 4, 8 }, default = 4 },
