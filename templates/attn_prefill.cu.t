@@ -167,7 +167,9 @@ DEVICE void raise_reference(struct rows *a, float s[${mt}][${nb}][4])
         UNROLL
         for (int h = 0; h < 2; h++) {
             float t = max_f(top[i][h], shfl_xor_f(top[i][h], 1));
-            t = max_f(a->m[i][h], SCALE * max_f(t, shfl_xor_f(t, 2)));
+            t = max_f(t, shfl_xor_f(t, 2));
+            /* Each row for itself, whatever the other rows of the warp hold. */
+            t = fma_f(t, SCALE, -a->m[i][h]) > SLACK ? t * SCALE : a->m[i][h];
             float f = exp2_f(a->m[i][h] - t);
             a->m[i][h] = t;
             a->l[i][h] *= f;
