@@ -134,8 +134,8 @@ local function described(path, entry)
     end
     local number = want ~= "string"
     if type(v) ~= (number and "number" or want) then error(("%s: field '%s' wants a %s"):format(path, k, want), 0) end
-    if number and not (v > 0 and v < 2 ^ 53) then
-      error(("%s: field '%s' is %s; a positive number is needed"):format(path, k, v), 0)
+    if number and not (v > 0 and v < (k == "sms" and 2 ^ 16 or 2 ^ 53)) then
+      error(("%s: field '%s' is %s, which no GPU has"):format(path, k, v), 0)
     end
     entry[k] = number and math.tointeger(v) or v
     if want == "whole number" and math.type(entry[k]) ~= "integer" then
