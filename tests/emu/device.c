@@ -51,7 +51,7 @@ static int emu_upload(struct device *dev, devptr dst, const void *src, size_t by
     void *p = (void *)(uintptr_t)dst;
     if (bytes == 0)
         return 0;
-    if (memory_check(e->run.memory, p, bytes, "upload", err) != 0)
+    if (memory_check_range(e->run.memory, p, bytes, "upload", err) != 0)
         return -1;
     memcpy(p, src, bytes);
     memory_mark_written(e->run.memory, p, bytes);
@@ -64,7 +64,7 @@ static int emu_download(struct device *dev, void *dst, devptr src, size_t bytes,
     const void *p = (const void *)(uintptr_t)src;
     if (bytes == 0)
         return 0;
-    if (memory_check(e->run.memory, p, bytes, "download", err) != 0)
+    if (memory_check_range(e->run.memory, p, bytes, "download", err) != 0)
         return -1;
     memcpy(dst, p, bytes);
     return 0;
@@ -76,7 +76,7 @@ static int emu_fill(struct device *dev, devptr dst, unsigned char byte, size_t b
     void *p = (void *)(uintptr_t)dst;
     if (bytes == 0)
         return 0;
-    if (memory_check(e->run.memory, p, bytes, "fill", err) != 0)
+    if (memory_check_range(e->run.memory, p, bytes, "fill", err) != 0)
         return -1;
     memset(p, byte, bytes);
     memory_mark_written(e->run.memory, p, bytes);

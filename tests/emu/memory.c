@@ -142,7 +142,7 @@ bool memory_owns(const struct memory *m, const void *p)
     return (uintptr_t)p - (uintptr_t)m->base < RANGE;
 }
 
-int memory_check(struct memory *m, const void *p, size_t bytes, const char *what, struct err *err)
+int memory_check_range(struct memory *m, const void *p, size_t bytes, const char *what, struct err *err)
 {
     struct allocation *a = memory_find(m, p);
     size_t offset = a ? (size_t)((const unsigned char *)p - a->base) : 0;

@@ -37,7 +37,7 @@ struct allocation *memory_find(struct memory *m, const void *p);
 bool memory_owns(const struct memory *m, const void *p);
 
 /* 0 when [p, p + bytes) lies in one live allocation, else -1 with *err saying where it lies. */
-int memory_check(struct memory *m, const void *p, size_t bytes, const char *what, struct err *err);
+int memory_check_range(struct memory *m, const void *p, size_t bytes, const char *what, struct err *err);
 void memory_mark_written(struct memory *m, const void *p, size_t bytes);
 
 #endif
