@@ -1,21 +1,9 @@
 #include "cascade_options.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *const reductions[] = {"mean", "max", "median"};
-static const char *const selections[] = {"score", "newest", "oldest", "random"};
-
-const char *cascade_select_name(enum cascade_select s)
-{
-    return selections[s];
-}
-
-const char *cascade_reduction_name(enum cascade_reduction r)
-{
-    return reductions[r];
-}
 
 void cascade_options_init(struct cascade_options *o)
 {
@@ -151,4 +139,55 @@ int cascade_options_finish(struct cascade_options *o, int ctx_train, struct err 
             p->span /= 2;
     }
     return cascade_check(p, err);
+}
+
+void cascade_options_copy(struct cascade_options *to, const struct cascade_options *from)
+{
+    struct cascade_options fresh = *from;
+    cascade_options_init(to);
+    memcpy(fresh.table, to->table, sizeof fresh.table);
+    *to = fresh;
+}
+
+const char *cascade_select_name(enum cascade_select s)
+{
+    static const char *const names[] = {"score", "newest", "oldest", "random"};
+    return names[s];
+}
+
+const char *cascade_reduction_name(enum cascade_reduction r)
+{
+    static const char *const names[] = {"mean", "max", "median"};
+    return names[r];
+}
+
+void cascade_describe(const struct cascade_params *p, char *out, size_t room)
+{
+    const struct cascade_params usual = cascade_defaults();
+    FILE *f = fmemopen(out, room, "w");
+    if (!f) {
+        snprintf(out, room, "N=%d W=%d B=%d", p->subcaches, p->window, p->span);
+        return;
+    }
+    fprintf(f, "N=%d W=%d B=%d T=%d", p->subcaches, p->window, p->span, p->stride);
+    if (p->subcaches > 1)
+        fprintf(f, " %s",
+                p->select == SELECT_SCORE ? cascade_reduction_name(p->reduction) : cascade_select_name(p->select));
+    if (p->sinks != usual.sinks)
+        fprintf(f, " S=%d", p->sinks);
+    if (p->ema != usual.ema)
+        fprintf(f, " ema=%g", p->ema);
+    if (p->span_score != usual.span_score)
+        fprintf(f, " span-score=mean");
+    if (p->policy != usual.policy)
+        fprintf(f, " homogeneous");
+    if (p->positions != usual.positions)
+        fprintf(f, " original-positions");
+    if (p->eager != usual.eager)
+        fprintf(f, " eager-fill=off");
+    if (memcmp(p->every, usual.every, (size_t)p->subcaches * sizeof *p->every) != 0)
+        for (int i = 0; i < p->subcaches; i++)
+            fprintf(f, "%s%lld", i ? "," : " schedule=", (long long)p->every[i]);
+    fclose(f);
+    out[room - 1] = 0;
 }

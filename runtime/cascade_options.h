@@ -27,8 +27,14 @@ void cascade_options_without_attention(struct cascade_options *o);
  * tokens, or 0 where there is no model. Returns 0, or -1 with *err naming option and value (a usage error). */
 int cascade_options_finish(struct cascade_options *o, int ctx_train, struct err *err);
 
-/* The words of an option's value, for messages and JSON. */
+/* A copy that stands on its own (the table points into its own struct), for another set of options on top of these. */
+void cascade_options_copy(struct cascade_options *to, const struct cascade_options *from);
+
+/* The words of an option's value. */
 const char *cascade_select_name(enum cascade_select s);
 const char *cascade_reduction_name(enum cascade_reduction r);
+
+/* One line that tells settings apart: "N=4 W=2048 B=16 T=1024 mean", and whatever else differs from the defaults. */
+void cascade_describe(const struct cascade_params *p, char *out, size_t room);
 
 #endif

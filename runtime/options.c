@@ -60,6 +60,7 @@ static int choose(const struct option *p, const char *name, const char *value, s
 
 static int take(const struct option *p, const char *name, const char *value, struct err *err)
 {
+    struct option_texts *texts;
     int64_t whole;
     char *end;
     switch (p->kind) {
@@ -88,6 +89,12 @@ static int take(const struct option *p, const char *name, const char *value, str
         break;
     case OPTION_TEXT:
         *(const char **)p->to = value;
+        break;
+    case OPTION_TEXTS:
+        texts = p->to;
+        if (texts->count == OPTION_MAX_TEXTS)
+            return err_set(err, "%s %s: given more than %d times", name, value, OPTION_MAX_TEXTS);
+        texts->text[texts->count++] = value;
         break;
     case OPTION_CHOICE:
         if (choose(p, name, value, err))

@@ -16,7 +16,15 @@ enum option_kind {
     OPTION_LONG,   /* int64_t, min..max */
     OPTION_REAL,   /* double, any finite number */
     OPTION_TEXT,   /* const char *, points into argv */
+    OPTION_TEXTS,  /* struct option_texts, may be given several times */
     OPTION_CHOICE, /* int: index of the word in `value`, "max|mean|median" */
+};
+
+enum { OPTION_MAX_TEXTS = 16 };
+
+struct option_texts {
+    const char *text[OPTION_MAX_TEXTS]; /* [count] */
+    int count;
 };
 
 struct option {

@@ -124,8 +124,18 @@ static void choices(void **state)
     assert_int_equal(o.p.positions, POSITIONS_ORIGINAL);
     assert_false(o.p.eager);
     assert_true(o.p.ema == 0.5);
-    assert_string_equal(cascade_select_name(SELECT_RANDOM), "random");
-    assert_string_equal(cascade_reduction_name(REDUCE_MEDIAN), "median");
+    char line[128];
+    cascade_describe(&o.p, line, sizeof line);
+    assert_string_equal(line, "N=4 W=2048 B=16 T=1024 oldest ema=0.5 span-score=mean homogeneous original-positions "
+                              "eager-fill=off");
+    cascade_describe(&o.p, line, 20);
+    assert_int_equal(strlen(line), 19);
+    assert_int_equal(PARSE(0, "--schedule", "pow3", "-S", "4", "--head-reduction", "median"), OPTIONS_GO);
+    struct cascade_options copy;
+    cascade_options_copy(&copy, &o);
+    assert_ptr_equal(copy.table[0].to, &copy.p.window);
+    cascade_describe(&copy.p, line, sizeof line);
+    assert_string_equal(line, "N=4 W=2048 B=16 T=1024 median S=4 schedule=1,3,9,27");
 }
 
 static void errors_name_option_and_value(void **state)

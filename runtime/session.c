@@ -1,0 +1,161 @@
+#include "session.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cmd.h"
+#include "memory.h"
+
+static const char default_model[] = "SmolLM2-135M-Instruct.Q4_1.gguf";
+
+void session_options_init(struct session_options *o, bool int8)
+{
+    memset(o, 0, sizeof *o);
+    const struct option rows[] = {
+        {"--model", "-m", OPTION_TEXT, &o->model, "MODEL", "a GGUF file (WEIR_MODEL, else what `make model` fetched)",
+         0, 0, NULL},
+        {"--threads", "-t", OPTION_INT, &o->backend.threads, "K", "CPU threads; 0: one a core (0)", 0, 1024, NULL},
+        {"--cpu", NULL, OPTION_FLAG, &o->cpu, NULL, "run on the CPU even where there is a GPU", 0, 0, NULL},
+        {"--gpu", NULL, OPTION_FLAG, &o->gpu, NULL, "run on the GPU or fail", 0, 0, NULL},
+        {"--set", NULL, OPTION_TEXT, &o->set, "NAME=VALUE,..",
+         "tile parameters of the GPU's kernels, e.g. bm=128,bn=64", 0, 0, NULL},
+        {int8 ? "--int8" : NULL, NULL, OPTION_FLAG, &o->backend.int8_activations, NULL,
+         "8-bit activations: faster decoding, about 0.05 nats a token worse", 0, 0, NULL},
+        {0},
+    };
+    _Static_assert(sizeof rows <= sizeof o->table, "the table is too small");
+    memcpy(o->table, rows, sizeof rows);
+}
+
+/* NAME=VALUE[,NAME=VALUE...] with whole numbers. */
+static int check_set(const char *set, struct err *err)
+{
+    for (const char *at = set;; at++) {
+        size_t name = strcspn(at, "=,");
+        char *end;
+        if (name == 0 || at[name] != '=')
+            break;
+        (void)strtol(at + name + 1, &end, 10);
+        if (end == at + name + 1 || (*end && *end != ','))
+            break;
+        if (!*end)
+            return 0;
+        at = end;
+    }
+    return err_set(err, "--set %s: must be NAME=NUMBER pairs like bm=128,bn=64", set);
+}
+
+/* Where the model lies: -m, WEIR_MODEL, or the cache folder. */
+static int model_path(const struct session_options *o, char *path, size_t room, struct err *err)
+{
+    const char *env = getenv("WEIR_MODEL"), *cache = getenv("WEIR_CACHE"), *xdg = getenv("XDG_CACHE_HOME"),
+               *home = getenv("HOME");
+    int n;
+    if (o->model || (env && *env)) {
+        n = snprintf(path, room, "%s", o->model ? o->model : env);
+        return n < (int)room ? 0 : err_set(err, "--model: the path is too long");
+    }
+    if (cache && *cache)
+        n = snprintf(path, room, "%s/%s", cache, default_model);
+    else if (xdg && *xdg)
+        n = snprintf(path, room, "%s/weir/%s", xdg, default_model);
+    else if (home && *home)
+        n = snprintf(path, room, "%s/.cache/weir/%s", home, default_model);
+    else
+        return err_set(err, "no model: give -m MODEL, or set WEIR_MODEL");
+    if (n >= (int)room || access(path, R_OK) != 0)
+        return err_set(err, "no model: give -m MODEL, set WEIR_MODEL, or run `make model`, which puts one at %s", path);
+    return 0;
+}
+
+int session_open(struct session *s, const struct session_options *o, struct err *err)
+{
+    char path[PATH_MAX];
+    memset(s, 0, sizeof *s);
+    s->options = o;
+    if (o->cpu && o->gpu) {
+        err_set(err, "--cpu and --gpu exclude each other");
+        return CMD_USAGE;
+    }
+    if (o->set && check_set(o->set, err))
+        return CMD_USAGE;
+    if (o->gpu) {
+        err_set(err,
+                "--gpu: no GPU backend is available here; `weir doctor` says why, and without --gpu the CPU is used");
+        return CMD_FAILED;
+    }
+    if (o->set)
+        fprintf(stderr, "weir: --set %s has no effect: the CPU runs no generated kernels\n", o->set);
+    if (model_path(o, path, sizeof path, err) || model_open(&s->model, path, err))
+        return CMD_FAILED;
+    if (tokenizer_open(&s->tokenizer, s->model.gguf, err)) {
+        model_close(&s->model);
+        return CMD_FAILED;
+    }
+    if (tokenizer_vocab(s->tokenizer) > s->model.shape.vocab) {
+        err_set(err, "%s: the tokenizer has %d tokens, the embedding only %d; the file is damaged", path,
+                tokenizer_vocab(s->tokenizer), s->model.shape.vocab);
+        session_close(s);
+        return CMD_FAILED;
+    }
+    return CMD_OK;
+}
+
+int session_start(struct session *s, const struct cascade_params *p, struct err *err)
+{
+    const struct model_shape *m = &s->model.shape;
+    char what[96];
+    if (s->backend.close)
+        s->backend.close(&s->backend);
+    memset(&s->backend, 0, sizeof s->backend);
+    s->cascade = *p;
+    snprintf(what, sizeof what, "--window %d with --stride %d", p->window, p->stride);
+    if (memory_check(backend_cpu_bytes(&s->model, p), what, err))
+        return CMD_USAGE;
+    int64_t positions = (int64_t)p->sinks + p->window + p->stride;
+    if (p->positions == POSITIONS_CACHE && positions > m->ctx_train)
+        fprintf(stderr, "weir: warning: sinks + window + stride = %lld positions, and the model was trained with %d\n",
+                (long long)positions, m->ctx_train);
+    return backend_cpu_open(&s->backend, &s->model, p, &s->options->backend, err) ? CMD_FAILED : CMD_OK;
+}
+
+int session_begin(struct session *s, const struct session_options *o, struct cascade_options *c, struct err *err)
+{
+    struct cascade_options copy = *c; /* a contradiction needs no model to be seen */
+    memset(s, 0, sizeof *s);
+    if (cascade_options_finish(&copy, 0, err))
+        return CMD_USAGE;
+    int status = session_open(s, o, err);
+    if (status != CMD_OK)
+        return status;
+    status = cascade_options_finish(c, s->model.shape.ctx_train, err) ? CMD_USAGE : session_start(s, &c->p, err);
+    if (status != CMD_OK)
+        session_close(s);
+    return status;
+}
+
+void session_close(struct session *s)
+{
+    if (s->backend.close)
+        s->backend.close(&s->backend);
+    if (s->tokenizer) {
+        tokenizer_close(s->tokenizer);
+        model_close(&s->model);
+    }
+    memset(s, 0, sizeof *s);
+}
+
+void session_describe_cache(const struct session *s, char *out, size_t room)
+{
+    const struct cascade_params *p = &s->cascade;
+    int64_t reach = cascade_reach(p);
+    char far[32];
+    if (reach == INT64_MAX)
+        snprintf(far, sizeof far, "unbounded");
+    else
+        snprintf(far, sizeof far, "%lld tokens", (long long)reach);
+    snprintf(out, room, "cache: window %d (%d x %d, span %d), %d sinks, reach %s, %.1f MB", p->window, p->subcaches,
+             p->window / p->subcaches, p->span, p->sinks, far, (double)s->backend.cache_bytes(&s->backend) / 1e6);
+}

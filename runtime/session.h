@@ -1,0 +1,88 @@
+#ifndef WEIR_SESSION_H
+#define WEIR_SESSION_H
+
+/* What run, chat and eval share: a model with its tokenizer, a backend with a cascade, and texts fed to them. */
+
+#include <stdio.h>
+
+#include "backend.h"
+#include "cascade_options.h"
+#include "llama.h"
+#include "tokenizer.h"
+
+struct session_options {
+    const char *model; /* NULL: WEIR_MODEL, else the default model in the cache folder */
+    const char *set;   /* tile parameters for the GPU's kernels, "bm=128,bn=64", or NULL */
+    struct backend_options backend;
+    bool cpu, gpu;
+    struct option table[8]; /* ends with a NULL name */
+};
+
+/* Fills in the defaults and the table that options_parse reads into *o, which must stay where it is. int8: offer the
+ * activations that cost accuracy. */
+void session_options_init(struct session_options *o, bool int8);
+
+struct session {
+    const struct session_options *options;
+    struct model model;
+    struct tokenizer *tokenizer;
+    struct backend backend;
+    struct cascade_params cascade;
+};
+
+/* Opens model and tokenizer. Returns an exit status; CMD_OK, or another with *err filled and nothing open. */
+int session_open(struct session *s, const struct session_options *o, struct err *err);
+
+/* Opens the backend for a cascade, in place of the one that is open, if any; checks that the memory suffices. Writes the
+ * warning of a window beyond the trained context to stderr. Returns an exit status. */
+int session_start(struct session *s, const struct cascade_params *p, struct err *err);
+
+/* All three at once: checks the options against each other, opens, starts. */
+int session_begin(struct session *s, const struct session_options *o, struct cascade_options *c, struct err *err);
+
+void session_close(struct session *s);
+
+/* One line about the cache: window, reach, memory. */
+void session_describe_cache(const struct session *s, char *out, size_t room);
+
+/* Adds ids to a list. Returns 0, or -1 when memory is out. */
+int ids_append(struct ids *ids, const int32_t *id, size_t n, struct err *err);
+
+/* A text of any length, fed in whole chunks of the stride (the last one short) in memory that does not grow with it. */
+struct feed {
+    struct session *s;
+    struct encoder *encoder;
+    struct ids ids;    /* read, and not yet fed */
+    int64_t limit;     /* tokens to feed at most */
+    int64_t fed;       /* tokens fed so far */
+    int rows;          /* rows of the last chunk, whose logits can be had */
+    llama_chunk_fn fn; /* called after each chunk; may be NULL */
+    void *user;
+};
+
+enum { FEED_STOPPED = 1 };
+
+/* Opens a feed for one text, of at most `limit` tokens; flags as for tokenizer_encode. */
+int feed_open(struct feed *f, struct session *s, int flags, int64_t limit, struct err *err);
+/* Puts a BOS before the text where the model asks for one. */
+int feed_bos(struct feed *f, struct err *err);
+/* Takes more of the text; `last` ends it. Returns 0, -1 with *err, or what fn returned to stop (FEED_STOPPED where the limit
+ * was reached or the user interrupted). */
+int feed_text(struct feed *f, const char *text, size_t len, bool last, struct err *err);
+/* A whole file, "-" for stdin. */
+int feed_file(struct feed *f, const char *path, struct err *err);
+void feed_close(struct feed *f);
+
+/* Ctrl-C. After interrupt_catch it sets a flag instead of ending the process; a second one, with the flag still set, ends
+ * it. */
+void interrupt_catch(void);
+bool interrupt_seen(void);
+void interrupt_clear(void);
+
+/* Shows a line on stderr in place of the one before, where that is a terminal; NULL wipes it. */
+void progress_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Seconds of a clock that only goes forward. */
+double session_clock(void);
+
+#endif

@@ -1,0 +1,332 @@
+/* The built program, driven as a user drives it: output, exit status, one-line errors. $WEIR names it (default build/weir). */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cJSON.h>
+
+#include "gguf_writer.h"
+#include "oracle_cascade.h"
+
+static char folder[] = "/tmp/weir-cli-XXXXXX";
+static char out[1 << 20], errors[1 << 16]; /* what the last run wrote */
+
+static void slurp(const char *name, char *buf, size_t room)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    size_t n = fread(buf, 1, room - 1, f);
+    assert_true(n < room - 1);
+    buf[n] = 0;
+    fclose(f);
+}
+
+static void spill(const char *name, const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_true(fwrite(text, 1, strlen(text), f) == strlen(text));
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Runs `weir ARGS` by the shell in the test's folder, where $W is the program; returns its exit status. */
+static int weir(const char *args, ...) __attribute__((format(printf, 1, 2)));
+static int weir(const char *args, ...)
+{
+    char command[4096], line[3072];
+    va_list ap;
+    va_start(ap, args);
+    vsnprintf(line, sizeof line, args, ap);
+    va_end(ap);
+    snprintf(command, sizeof command, "cd %s && \"$W\" %s >out 2>err", folder, line);
+    if (!strstr(line, "<"))
+        strcat(command, " </dev/null");
+    int rc = system(command);
+    slurp("out", out, sizeof out);
+    slurp("err", errors, sizeof errors);
+    assert_true(WIFEXITED(rc));
+    return WEXITSTATUS(rc);
+}
+
+/* The last run failed with one line that names its command and says `what`. */
+static void failed_with(const char *what)
+{
+    const char *nl = strchr(errors, '\n');
+    if (!strstr(errors, what) || !nl || nl[1] || strncmp(errors, "weir", 4) != 0)
+        fail_msg("expected one line with '%s', got: %s", what, errors);
+    assert_string_equal(out, "");
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    char path[4096];
+    const char *program = getenv("WEIR");
+    if (!mkdtemp(folder) || !realpath(program ? program : "build/weir", path))
+        return -1;
+    setenv("W", path, 1);
+    unsetenv("WEIR_MODEL");
+    setenv("WEIR_CACHE", folder, 1);
+    struct tiny_model t = tiny_model_defaults();
+    t.tokenizer = TINY_BPE;
+    snprintf(path, sizeof path, "%s/tiny.gguf", folder);
+    tiny_model_file(&t, path);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[64];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+static void help(void **state)
+{
+    (void)state;
+    static const char *const commands[] = {"eval", "eval ppl", "eval passkey", "trace"};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        assert_int_equal(weir("%s --help", commands[i]), 0);
+        assert_non_null(strstr(out, "usage: weir"));
+        assert_string_equal(errors, "");
+    }
+    assert_int_equal(weir("help"), 0);
+    assert_non_null(strstr(out, "trace"));
+}
+
+static void usage_errors(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *args, *says;
+    } bad[] = {
+        {"eval", "ppl or passkey"},
+        {"eval quiz", "quiz"},
+        {"eval ppl -m tiny.gguf", "-f FILE"},
+        {"eval ppl -m tiny.gguf -p x --max-tokens 1", "--max-tokens 1"},
+        {"eval ppl -m tiny.gguf -p x --compare '--subcaches 99'", "--subcaches 99"},
+        {"eval ppl -m tiny.gguf -p x --dump d --compare '' --compare '--span 1'", "--dump"},
+        {"eval passkey -m tiny.gguf --lengths 4096,x", "--lengths 4096,x"},
+        {"eval passkey -m tiny.gguf --depths 0", "--depths 0"},
+        {"trace", "--scores"},
+        {"trace --scores s --chunk 0", "--chunk 0"},
+        {"nonsense", "nonsense"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(weir("%s", bad[i].args), 2);
+        failed_with(bad[i].says);
+    }
+}
+
+static void failed_jobs(void **state)
+{
+    (void)state;
+    spill("bad.gguf", "GGUF is not this");
+    spill("words", "1\n0.5\nmany\n");
+    spill("empty", "");
+    static const struct {
+        const char *args, *says;
+    } bad[] = {
+        {"eval ppl -m tiny.gguf -f none", "none"},
+        {"eval ppl -m tiny.gguf -f empty", "empty"},
+        {"eval ppl -m tiny.gguf -p xyz --dump no/such/folder", "no/such/folder"},
+        {"eval passkey -m tiny.gguf --filler none", "none"},
+        {"trace --scores none", "none"},
+        {"trace --scores words", "words:3"},
+        {"trace --scores .", "."},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(weir("%s", bad[i].args), 1);
+        failed_with(bad[i].says);
+    }
+}
+
+/* ---- run and eval, on a tiny model of random weights ---- */
+
+/* Reads a dump of numbers, one a line; returns how many. */
+static int read_dump(const char *name, double *v, int room)
+{
+    static char text[1 << 16];
+    slurp(name, text, sizeof text);
+    int n = 0;
+    for (char *at = text, *end; *at; at = end + 1) {
+        assert_true(n < room);
+        v[n++] = strtod(at, &end);
+        assert_int_equal(*end, '\n');
+    }
+    return n;
+}
+
+static const char prose[] =
+    "A weir is a low dam that water falls over, step by step. Below it the river goes on, slower and "
+    "wider than before, and what it carried settles on the stones; \xc3\xa4\xe2\x82\xac \xff\xfe.\n";
+
+static void perplexity(void **state)
+{
+    (void)state;
+    char text[4096] = "";
+    for (int i = 0; i < 4; i++)
+        strcat(text, prose);
+    spill("prose", text);
+    double a[1024], b[1024], mean = 0;
+    assert_int_equal(weir("eval ppl -m tiny.gguf -f prose --dump a --json"), 0);
+    int n = read_dump("a", a, 1024);
+    for (int i = 0; i < n; i++)
+        mean += a[i] / n;
+    cJSON *j = cJSON_Parse(out);
+    const cJSON *r = cJSON_GetArrayItem(cJSON_GetObjectItem(j, "results"), 0);
+    assert_int_equal(cJSON_GetObjectItem(r, "tokens")->valueint, n);
+    assert_true(fabs(cJSON_GetObjectItem(r, "nats_per_token")->valuedouble - mean) < 1e-6);
+    assert_true(fabs(cJSON_GetObjectItem(r, "perplexity")->valuedouble / exp(mean) - 1) < 1e-5);
+    cJSON_Delete(j);
+
+    /* While the window holds the whole text, neither chunks nor sub-caches matter. */
+    assert_int_equal(weir("eval ppl -m tiny.gguf -f - --stride 7 -N 2 --dump b <prose"), 0);
+    assert_int_equal(read_dump("b", b, 1024), n);
+    for (int i = 0; i < n; i++)
+        assert_true(fabs(a[i] - b[i]) < 1e-4);
+
+    /* The first K tokens, and the rows of a comparison. */
+    assert_int_equal(weir("eval ppl -m tiny.gguf -f prose --max-tokens 20 --dump b"), 0);
+    assert_int_equal(read_dump("b", b, 1024), 19);
+    for (int i = 0; i < 19; i++)
+        assert_true(fabs(a[i] - b[i]) < 1e-4);
+    assert_int_equal(weir("eval ppl -m tiny.gguf -f prose -W 64 -S 4 -T 16 --compare '-N 1' --compare '--span 4' "
+                          "--compare '--schedule 1,1,3,9'"),
+                     0);
+    assert_non_null(strstr(out, "N=1 W=64 B=2 T=16 S=4\n"));
+    assert_non_null(strstr(out, "N=4 W=64 B=4 T=16 mean S=4\n"));
+    assert_non_null(strstr(out, "schedule=1,1,3,9\n"));
+
+    /* Nothing half-written beside the dump, and none at all after a failure. */
+    assert_int_equal(weir("eval ppl -m tiny.gguf -p x --dump c"), 1);
+    char command[128];
+    snprintf(command, sizeof command, "ls %s | grep -c -e tmp -e '^c$' >%s/out", folder, folder);
+    (void)!system(command);
+    slurp("out", out, sizeof out);
+    assert_string_equal(out, "0\n");
+}
+
+static void pass_keys(void **state)
+{
+    (void)state;
+    spill("filler", "One sentence. Another one! A third? and a tail without an end");
+    assert_int_equal(
+        weir("eval passkey -m tiny.gguf --lengths 1200,1300 --depths 2 --json --compare '-N 1' --compare ''"), 0);
+    cJSON *j = cJSON_Parse(out);
+    const cJSON *list = cJSON_GetObjectItem(j, "results");
+    assert_int_equal(cJSON_GetArraySize(list), 4);
+    assert_int_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(list, 3), "tokens")->valueint, 1300);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(cJSON_GetArrayItem(list, 0), "depths")), 2);
+    cJSON_Delete(j);
+    assert_int_equal(weir("eval passkey -m tiny.gguf --lengths 1200 --depths 3 --filler filler -T 64 -W 64"), 0);
+    assert_non_null(strstr(out, "0/3  ...\n"));
+    assert_int_equal(weir("eval passkey -m tiny.gguf --lengths 128"), 1); /* bytes are tokens here */
+    failed_with("--lengths 128");
+}
+
+/* ---- trace ---- */
+
+static void same_list(const cJSON *list, const int64_t *want, int n)
+{
+    assert_int_equal(cJSON_GetArraySize(list), n);
+    int i = 0;
+    const cJSON *e;
+    cJSON_ArrayForEach(e, list) assert_true(e->valuedouble == (double)want[i++]);
+}
+
+static void trace_equals_oracle(void **state)
+{
+    (void)state;
+    static const char *const schedules[] = {"pow2", "pow3", "pow4", "iplus1"};
+    static const int spans[] = {1, 1, 2, 3, 4, 8, 16, 32};
+    uint64_t seed = 11;
+    for (int round = 0; round < 150; round++) {
+        struct cascade_params p = cascade_defaults();
+        int kind = random_int(&seed, 0, 3), tokens = random_int(&seed, 0, 600);
+        p.span = spans[random_int(&seed, 0, 7)];
+        p.subcaches = random_int(&seed, 1, 5);
+        p.window = p.subcaches * p.span * random_int(&seed, 1, 6);
+        p.sinks = random_int(&seed, 0, 9);
+        p.eager = random_int(&seed, 0, 1);
+        p.span_score = random_int(&seed, 0, 1) ? SPAN_MEAN : SPAN_MAX;
+        int64_t power = 1;
+        for (int i = 0; i < p.subcaches; i++, power *= kind + 2)
+            p.every[i] = kind == 3 ? i + 1 : power;
+
+        struct oracle_cascade c;
+        oracle_cascade_open(&c, &p);
+        char text[1 << 14], *at = text;
+        text[0] = 0;
+        for (int t = 0; t < tokens; t++) {
+            static const char *const odd[] = {"nan", "-inf", "inf", "NaN", "1e-3", "-0", "+2.5E1", "0x1p3"};
+            int k = random_int(&seed, 0, 40);
+            at += k < 8 ? sprintf(at, "%s\n", odd[k]) : sprintf(at, "%d.%d\n", k % 5, k % 2 * 5);
+            oracle_cascade_insert(&c, k < 8 ? strtod(odd[k], NULL) : k % 5 + k % 2 * 0.5);
+        }
+        if (at > text && random_int(&seed, 0, 1))
+            at[-1] = 0; /* the last line may lack its end */
+        spill("scores", text);
+
+        assert_int_equal(weir("trace --window %d --subcaches %d --sinks %d --span %d --span-score %s --schedule %s "
+                              "--eager-fill %s --chunk %d --scores %s",
+                              p.window, p.subcaches, p.sinks, p.span, p.span_score == SPAN_MEAN ? "mean" : "max",
+                              schedules[kind], p.eager ? "on" : "off", random_int(&seed, 1, 200),
+                              random_int(&seed, 0, 1) ? "scores" : "- <scores"),
+                         0);
+        cJSON *j = cJSON_Parse(out);
+        assert_non_null(j);
+        assert_true(cJSON_GetObjectItem(j, "seen")->valuedouble == tokens);
+        same_list(cJSON_GetObjectItem(j, "sinks"), c.sinks, c.nsinks);
+        same_list(cJSON_GetObjectItem(j, "pending"), c.pending, c.npending);
+        const cJSON *subs = cJSON_GetObjectItem(j, "subcaches");
+        assert_int_equal(cJSON_GetArraySize(subs), p.subcaches);
+        for (int i = 0; i < p.subcaches; i++)
+            same_list(cJSON_GetArrayItem(subs, i), c.sub[i], c.count[i]);
+        cJSON_Delete(j);
+        oracle_cascade_close(&c);
+    }
+}
+
+/* Selections that look at no score. */
+static void trace_selections(void **state)
+{
+    (void)state;
+    spill("flat", "0\n0\n0\n0\n0\n0\n0\n0\n0\n0\n0\n0\n");
+    assert_int_equal(weir("trace -W 4 -N 2 -S 0 --select newest --scores flat"), 0);
+    assert_string_equal(out, "{\"seen\":12,\"sinks\":[],\"subcaches\":[[10,11],[7,9]],\"pending\":[]}\n");
+    assert_int_equal(weir("trace -W 4 -N 2 -S 0 --select oldest --scores flat"), 0);
+    assert_string_equal(out, "{\"seen\":12,\"sinks\":[],\"subcaches\":[[10,11],[6,8]],\"pending\":[]}\n");
+    assert_int_equal(weir("trace -W 4 -N 2 -S 0 --select random --seed 3 --scores flat"), 0);
+    assert_int_equal(weir("trace -W 8 -N 2 -S 1 -B 4 --scores flat"), 0);
+    assert_string_equal(out, "{\"seen\":12,\"sinks\":[0],\"subcaches\":[[5,6,7,8],[1,2,3,4]],\"pending\":[9,10,11]}\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(help),
+        cmocka_unit_test(usage_errors),
+        cmocka_unit_test(failed_jobs),
+        cmocka_unit_test(perplexity),
+        cmocka_unit_test(pass_keys),
+        cmocka_unit_test(trace_equals_oracle),
+        cmocka_unit_test(trace_selections),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
