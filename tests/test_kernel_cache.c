@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -395,6 +396,41 @@ static void spills_and_shared_memory_are_reported(void **state)
     kernel_free(&k);
 }
 
+static void *compile_some(void *arg)
+{
+    const char *const *source = arg;
+    for (int i = 0; i < 3; i++) {
+        struct cubin c;
+        struct err err = {""};
+        bool bad = strstr(*source, "bad") != NULL;
+        int rc = nvrtc_compile(*source, "t.cu", i % 2 ? "sm_80" : "sm_90a", &c, NULL, &err);
+        if ((rc == 0) == bad || (bad && !strstr(err.msg, "t.cu:1: identifier \"bad\" is undefined")))
+            return arg;
+        cubin_free(&c);
+    }
+    return NULL;
+}
+
+static void threads_compile_at_once(void **state)
+{
+    static const char *const source[4] = {
+        "extern \"C\" __global__ void a(float *p) { p[threadIdx.x] *= 2; }",
+        "extern \"C\" __global__ void b(float *p) { p[0] = bad; }",
+        "extern \"C\" __global__ void c(int *p) { p[threadIdx.x] += blockIdx.x; }",
+        "extern \"C\" __global__ void d(double *p) { p[1] = p[0] / 3; }",
+    };
+    pthread_t thread[4];
+    need_nvrtc();
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, compile_some, (void *)&source[i]), 0);
+    for (int i = 0; i < 4; i++) {
+        void *failed;
+        pthread_join(thread[i], &failed);
+        if (failed)
+            fail_msg("thread %d", i);
+    }
+}
+
 static void unknown_target_is_refused(void **state)
 {
     struct cubin c;
@@ -423,6 +459,7 @@ int main(int argc, char **argv)
         T(shipped_entries_need_no_nvrtc),
         T(compile_errors_lead_back_to_the_template),
         T(spills_and_shared_memory_are_reported),
+        T(threads_compile_at_once),
         T(unknown_target_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
