@@ -300,6 +300,8 @@ void decode_every_shape(void **state)
             for (int type = 0; type < 2; type++) {
                 if (kit->emulated && (i + j) % 2 != type)
                     continue;
+                if (kit->only_d && (kit->only_d != dims[i] || groups[j] % 13 != 3)) /* 3 and 16 */
+                    continue;
                 int w = kit->emulated ? 48 : 2048;
                 struct decode c = {
                     .p = small_cascade(20, 3, w, 8), .d = dims[i], .g = groups[j], .kv = 2, .type = type};

@@ -306,6 +306,8 @@ void prefill_every_shape(void **state)
             for (int type = 0; type < 2; type++) {
                 if (kit->emulated && ((i + j) % 2 != type || (j == 3 && i > 0)))
                     continue;
+                if (kit->only_d && (kit->only_d != dims[i] || groups[j] != 3))
+                    continue;
                 int w = kit->emulated ? 32 : 512;
                 struct prefill c = {.p = small_cascade(20, 3, w, 8),
                                     .T = kit->emulated ? 70 + i : 700 + 13 * i,

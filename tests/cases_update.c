@@ -331,7 +331,9 @@ void update_every_shape(void **state)
     for (int i = 0; i < 5; i++)
         for (int j = 0; j < 4; j++)
             for (int type = 0; type < 2; type++) {
-                if (kit->emulated && ((i + j) % 2 != type || (i + j) % 3 == 2))
+                if (kit->emulated && !kit->only_d && ((i + j) % 2 != type || (i + j) % 3 == 2))
+                    continue;
+                if (kit->only_d && (kit->only_d != dims[i] || spans[j] != 8 || i % 2 != type))
                     continue;
                 int w = spans[j] * (kit->emulated ? 3 : 24);
                 struct stream s = {

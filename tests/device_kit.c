@@ -24,7 +24,8 @@ void kit_kernel(struct kit *k, struct kernel *out, const char *kernel, const cha
     char text[256], *rest = text;
     int n = 0;
     struct err err = {""};
-    snprintf(text, sizeof text, "%s", params);
+    bool other_tile = k->tile && strcmp(kernel, k->tile_of) == 0;
+    snprintf(text, sizeof text, "%s %s", params, other_tile ? k->tile : "");
     for (char *word; (word = strtok_r(rest, " ", &rest));) {
         char *value = strchr(word, '=');
         *value++ = '\0';

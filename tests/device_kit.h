@@ -19,6 +19,10 @@ struct kit {
     bool emulated;       /* small shapes then */
     uint64_t seed;       /* of the next random number */
     char no_device[640]; /* why there is none; every case is skipped then */
+    /* To run a kernel's *_every_shape case with other tiles: the kernel, its tile parameters ("bn=32 wp=2"), and the only head
+     * dimension to take. NULL, NULL, 0: defaults, all. */
+    const char *tile_of, *tile;
+    int only_d;
 };
 
 /* Ends a case early where there is no device. */

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "cases_copy.h"
 #include "cases_decode.h"
 #include "cases_prefill.h"
 #include "cases_update.h"
@@ -44,6 +45,7 @@ int main(void)
         DECODE_CASES(cmocka_unit_test),
         PREFILL_CASES(cmocka_unit_test),
         UPDATE_CASES(cmocka_unit_test),
+        COPY_CASES(cmocka_unit_test),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,25 +1,78 @@
-/* Every kernel's cases in the emulator (tests/emu): the text that a GPU would get, on this machine's CPU. */
+/* Every kernel's cases in the emulator (tests/emu): the text that a GPU would get, on this machine's CPU. All cases under each
+ * schedule, then every value of every tile parameter at every head dimension. The jobs run in forked workers beforehand; the
+ * cmocka tests say how they ended. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "cases_copy.h"
 #include "cases_decode.h"
 #include "cases_prefill.h"
 #include "cases_update.h"
 #include "device_kit.h"
 #include "emu/emu.h"
+#include "emu/parallel.h"
+
+static const struct CMUnitTest cases[] = {
+    DECODE_CASES(cmocka_unit_test),
+    PREFILL_CASES(cmocka_unit_test),
+    UPDATE_CASES(cmocka_unit_test),
+    COPY_CASES(cmocka_unit_test),
+};
+enum { NCASES = sizeof cases / sizeof cases[0], NSCHEDULES = 3 };
+static const char *const schedules[] = {"forward", "reverse", "random"};
+
+/* Which case walks a kernel's head dimensions, and a shape parameter that it needs besides the dimension, if any. A declared
+ * kernel that is not here fails. */
+static const struct covered {
+    const char *kernel;
+    CMUnitTestFunction run;
+    struct gen_param shape;
+} covered[] = {
+    {"attn_decode", decode_every_shape, {"g", "16"}},    {"attn_merge", decode_every_shape, {"r", "16"}},
+    {"attn_turn", prefill_every_shape, {"t", "bf16"}},   {"attn_prefill", prefill_every_shape, {"t", "bf16"}},
+    {"attn_scores", prefill_every_shape, {"t", "bf16"}}, {"attn_score_reduce", prefill_reductions, {"reduce", "mean"}},
+    {"cascade_update", update_every_shape, {"b", "8"}},  {"stream_copy", copy_every_length, {"t", "bf16"}},
+};
+enum { NCOVERED = sizeof covered / sizeof covered[0] };
+static const char *const dims[] = {"64", "80", "96", "128", "256"};
+enum { NDIMS = sizeof dims / sizeof dims[0] };
+
+struct job {
+    const char *name;
+    CMUnitTestFunction run;
+    enum emu_schedule schedule;
+    int sm, test; /* test: index into the cmocka tests */
+    const char *tile_of;
+    char tile[96];
+    int d;
+};
+
+static struct job *jobs; /* [njobs] */
+static int njobs;
+static struct err *outcome; /* [njobs] */
 
 static int setup(void **state)
 {
+    const struct job *j = *state;
     struct kit *k = calloc(1, sizeof *k);
+    struct emu_options o = {.schedule = j->schedule, .seed = (uint64_t)(j - jobs), .sm = j->sm};
     struct err err = {""};
     k->emulated = true;
-    if (gen_open(&k->gen, NULL, &err) != 0 || device_emu_open(&k->dev, NULL, &err) != 0)
+    if (j->tile_of) {
+        k->tile_of = j->tile_of;
+        k->tile = j->tile;
+        k->only_d = j->d;
+    }
+    if (gen_open(&k->gen, NULL, &err) != 0 || device_emu_open(&k->dev, &o, &err) != 0)
         fail_msg("%s", err.msg);
-    emu_set_schedule(&k->dev, EMU_RANDOM, 1);
     *state = k;
     return 0;
 }
@@ -33,12 +86,188 @@ static int teardown(void **state)
     return 0;
 }
 
+/* Runs one case in this (forked) process; what cmocka prints is kept back, and its message becomes the error. */
+static int run_job(int i, void *arg, struct err *err)
+{
+    (void)arg;
+    struct job *j = &jobs[i];
+    struct CMUnitTest one[] = {cmocka_unit_test_prestate_setup_teardown(j->run, setup, teardown, j)};
+    char text[4096], *message;
+    FILE *log = tmpfile();
+    if (!log)
+        return err_set(err, "no temporary file");
+    fflush(NULL);
+    dup2(fileno(log), 1);
+    dup2(fileno(log), 2);
+    int failed = cmocka_run_group_tests_name(j->name, one, NULL, NULL);
+    fflush(NULL);
+    rewind(log);
+    text[fread(text, 1, sizeof text - 1, log)] = 0;
+    fclose(log);
+    if (failed == 0)
+        return 0;
+    message = strstr(text, "ERROR: ");
+    message = message ? message + strlen("ERROR: ") : text;
+    message[strcspn(message, "\n")] = 0;
+    return err_set(err, "%s, %s schedule%s%s: %s", j->name, schedules[j->schedule], j->tile_of ? ", " : "", j->tile,
+                   message);
+}
+
+/* Says how the jobs of the running test ended. */
+static void report(void **state)
+{
+    int test = (int)(intptr_t)*state, failed = 0, first = -1;
+    for (int i = njobs - 1; i >= 0; i--)
+        if (jobs[i].test == test && outcome[i].msg[0]) {
+            failed++;
+            first = i;
+        }
+    if (failed)
+        fail_msg("%d failed; %s", failed, outcome[first].msg);
+}
+
+static struct job *add_job(const char *name, CMUnitTestFunction run, int schedule, int sm, int test)
+{
+    struct job *grown = realloc(jobs, (size_t)(njobs + 1) * sizeof *jobs);
+    if (!grown)
+        abort();
+    jobs = grown;
+    jobs[njobs] =
+        (struct job){.name = name, .run = run, .schedule = (enum emu_schedule)schedule, .sm = sm, .test = test};
+    return &jobs[njobs++];
+}
+
+/* Jobs that bring every value of every tile parameter that some valid configuration has, in few configurations: each time the one
+ * with the most values that were not seen yet. d NULL: the kernel knows no head dimension. */
+static void add_tiles(struct gen *g, const struct covered *c, const char *d, int test)
+{
+    struct gen_param p[] = {c->shape, {"d", d}};
+    struct gen_space s;
+    struct err err = {""};
+    if (gen_space(g, c->kernel, "sm_90", p, d ? 2 : 1, &s, &err) != 0) {
+        snprintf(add_job(c->kernel, NULL, 0, 90, test)->tile, 96, "%.90s", err.msg);
+        return;
+    }
+    char *seen =
+        calloc((size_t)s.nconfigs * 12 + 1, 1); /* whether configuration i's value of parameter t was in a chosen one */
+    for (;;) {
+        int best = -1, most = 0;
+        for (int i = 0; i < s.nconfigs; i++) {
+            int fresh = 0;
+            for (int t = 0; t < s.ntile && !s.config[i].broken[0]; t++)
+                fresh += !seen[i * 12 + t];
+            if (fresh > most) {
+                most = fresh;
+                best = i;
+            }
+        }
+        if (best < 0)
+            break;
+        struct job *j = add_job(c->kernel, c->run, njobs % NSCHEDULES, 90, test);
+        j->tile_of = c->kernel;
+        j->d = d ? atoi(d) : 0;
+        for (int t = 0; t < s.ntile; t++) {
+            size_t n = strlen(j->tile);
+            snprintf(j->tile + n, sizeof j->tile - n, "%s%s=%ld", t ? " " : "", s.tile[t], s.config[best].value[t]);
+            for (int i = 0; i < s.nconfigs; i++)
+                seen[i * 12 + t] |= s.config[i].value[t] == s.config[best].value[t];
+        }
+    }
+    free(seen);
+    gen_space_free(&s);
+}
+
+/* Every declared kernel has a case here, and in the emulator only its prelude is exchanged. */
+static void every_kernel_is_here(void **state)
+{
+    struct gen *g;
+    struct err err = {""};
+    char *names, *rest, *name;
+    (void)state;
+    if (gen_open(&g, NULL, &err) != 0 || gen_kernels(g, &names, &err) != 0)
+        fail_msg("%s", err.msg);
+    rest = names;
+    while ((name = strtok_r(rest, "\n", &rest))) {
+        int at = 0;
+        while (at < NCOVERED && strcmp(covered[at].kernel, name) != 0)
+            at++;
+        if (at == NCOVERED)
+            fail_msg("kernel %s has no case in the emulator: give it one, and a line in covered[]", name);
+    }
+    free(names);
+    gen_close(g);
+}
+
+static void only_the_prelude_is_exchanged(void **state)
+{
+    static const char begin[] = "/* ---- prelude ---- */", end[] = "/* ---- end of prelude ---- */";
+    struct gen *g;
+    struct err err = {""};
+    (void)state;
+    if (gen_open(&g, NULL, &err) != 0)
+        fail_msg("%s", err.msg);
+    for (int i = 0; i < NCOVERED; i++)
+        for (int type = 0; type < 2; type++) {
+            struct gen_param p[3] = {covered[i].shape};
+            struct gen_kernel k;
+            char *text;
+            int n = 1;
+            if (gen_has_param(g, covered[i].kernel, "t", &err))
+                p[strcmp(p[0].name, "t") == 0 ? 0 : n++] = (struct gen_param){"t", type ? "bf16" : "fp16"};
+            if (gen_has_param(g, covered[i].kernel, "d", &err))
+                p[n++] = (struct gen_param){"d", "128"};
+            if (gen_render(g, covered[i].kernel, "a100", p, n, &k, &err) != 0 || gen_host_text(g, &k, &text, &err) != 0)
+                fail_msg("%s", err.msg);
+            const char *a = strstr(k.source, begin), *b = strstr(text, begin);
+            const char *a_end = strstr(k.source, end), *b_end = strstr(text, end);
+            assert_true(a && b && a_end && b_end);
+            assert_int_equal(a - k.source, b - text);
+            assert_memory_equal(k.source, text, (size_t)(a - k.source));
+            assert_string_equal(a_end, b_end);
+            assert_non_null(strstr(a, "asm volatile"));
+            assert_null(strstr(b, "asm"));
+            assert_null(strstr(text, "#include"));
+            free(text);
+            gen_kernel_free(&k);
+        }
+    gen_close(g);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        DECODE_CASES(cmocka_unit_test),
-        PREFILL_CASES(cmocka_unit_test),
-        UPDATE_CASES(cmocka_unit_test),
-    };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    enum { FIXED = 2, NTESTS = FIXED + NCASES + NCOVERED };
+    struct CMUnitTest tests[NTESTS] = {cmocka_unit_test(every_kernel_is_here),
+                                       cmocka_unit_test(only_the_prelude_is_exchanged)};
+    char names[NCOVERED][64];
+    struct gen *g;
+    struct err err = {""};
+    if (gen_open(&g, NULL, &err) != 0) {
+        fprintf(stderr, "%s\n", err.msg);
+        return 1;
+    }
+    for (int i = 0; i < NCASES; i++) {
+        int test = FIXED + i;
+        tests[test] =
+            (struct CMUnitTest){.name = cases[i].name, .test_func = report, .initial_state = (void *)(intptr_t)test};
+        for (int s = 0; s < NSCHEDULES; s++)
+            add_job(cases[i].name, cases[i].test_func, s, 80, test);
+    }
+    for (int i = 0; i < NCOVERED; i++) {
+        int test = FIXED + NCASES + i;
+        snprintf(names[i], sizeof names[i], "tiles_of_%s", covered[i].kernel);
+        tests[test] =
+            (struct CMUnitTest){.name = names[i], .test_func = report, .initial_state = (void *)(intptr_t)test};
+        int has_d = gen_has_param(g, covered[i].kernel, "d", &err);
+        for (int d = 0; d < (has_d ? NDIMS : 1); d++)
+            add_tiles(g, &covered[i], has_d ? dims[d] : NULL, test);
+    }
+    gen_close(g);
+    outcome = calloc((size_t)njobs, sizeof *outcome);
+    if (!outcome)
+        return 1;
+    parallel_run(njobs, run_job, NULL, outcome);
+    int failed = cmocka_run_group_tests_name("kernels", tests, NULL, NULL);
+    free(outcome);
+    free(jobs);
+    return failed;
 }

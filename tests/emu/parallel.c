@@ -50,12 +50,13 @@ static int processors(void)
     return n < 1 ? 1 : n > 64 ? 64 : n;
 }
 
-int parallel_run(int n, parallel_job *job, void *arg, struct err *err)
+int parallel_run(int n, parallel_job *job, void *arg, struct err *errs)
 {
     size_t bytes = sizeof(struct board) + (size_t)n * sizeof(struct slot);
     struct board *b = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (b == MAP_FAILED) {
-        err_set(err, "no memory for %d jobs", n);
+        for (int i = 0; i < n; i++)
+            err_set(&errs[i], "no memory for %d jobs", n);
         return n;
     }
     int running = 0, workers = processors(), failed = 0;
@@ -80,12 +81,13 @@ int parallel_run(int n, parallel_job *job, void *arg, struct err *err)
             }
         running += start(b, n, job, arg) > 0;
     }
-    for (int i = n - 1; i >= 0; i--)
-        if (b->slot[i].state != PASSED) {
-            failed++;
-            err_set(err, "%s",
-                    b->slot[i].state == FAILED ? b->slot[i].err.msg : "not run: no process could be started");
-        }
+    for (int i = 0; i < n; i++) {
+        const struct slot *slot = &b->slot[i];
+        failed += slot->state != PASSED;
+        errs[i].msg[0] = 0;
+        if (slot->state != PASSED)
+            err_set(&errs[i], "%s", slot->state == FAILED ? slot->err.msg : "not run: no process could be started");
+    }
     munmap(b, bytes);
     return failed;
 }

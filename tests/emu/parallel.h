@@ -7,7 +7,7 @@
 typedef int parallel_job(int i, void *arg, struct err *err);
 
 /* Runs jobs 0..n-1 in as many forked workers as there are processors. A worker that dies fails its job, and another takes over.
- * Returns how many failed; *err is that of the first (lowest) one. */
-int parallel_run(int n, parallel_job *job, void *arg, struct err *err);
+ * errs [n]: empty where the job passed. Returns how many failed. */
+int parallel_run(int n, parallel_job *job, void *arg, struct err *errs);
 
 #endif
