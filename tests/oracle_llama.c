@@ -21,33 +21,55 @@ static void *need(size_t n, size_t size)
 
 /* --- products ---------------------------------------------------------------------------------------------------------- */
 
-enum { LANES = 4, ROWS = 4 };
+enum { LANES = 2, ROWS = 4 };
 typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
 
-/* Dot products of one weight row with ROWS activations: x[r] . w, all padded with zeros to a multiple of LANES. */
-static void dot_rows(const double *w, const double *x, size_t stride, size_t n, double *out)
+static lanes load(const double *p)
 {
-    lanes sum[ROWS] = {{0}};
-    for (size_t k = 0; k < n; k += LANES) {
-        lanes a, b;
-        memcpy(&a, w + k, sizeof a);
-        for (size_t r = 0; r < ROWS; r++) {
-            memcpy(&b, x + r * stride + k, sizeof b);
-            sum[r] += a * b;
-        }
-    }
-    for (int r = 0; r < ROWS; r++)
-        out[r] = sum[r][0] + sum[r][1] + (sum[r][2] + sum[r][3]);
+    lanes v;
+    memcpy(&v, p, sizeof v);
+    return v;
 }
 
-static size_t round_up(size_t n, size_t to)
+/* Dot products of one weight row [n] with ROWS activations x [ROWS][n]; n is a multiple of 2 LANES. Sums in registers. */
+static void dot_rows(const double *w, const double *x, size_t n, double *out)
 {
-    return (n + to - 1) / to * to;
+    lanes a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0};
+    for (size_t k = 0; k < n; k += 2 * LANES, x += 2 * LANES) {
+        lanes wa = load(w + k), wb = load(w + k + LANES);
+        a0 += wa * load(x);
+        b0 += wb * load(x + LANES);
+        a1 += wa * load(x + n);
+        b1 += wb * load(x + n + LANES);
+        a2 += wa * load(x + 2 * n);
+        b2 += wb * load(x + 2 * n + LANES);
+        a3 += wa * load(x + 3 * n);
+        b3 += wb * load(x + 3 * n + LANES);
+    }
+    a0 += b0;
+    a1 += b1;
+    a2 += b2;
+    a3 += b3;
+    out[0] = a0[0] + a0[1];
+    out[1] = a1[0] + a1[1];
+    out[2] = a2[0] + a2[1];
+    out[3] = a3[0] + a3[1];
+}
+
+static double dot(const double *w, const double *x, size_t n)
+{
+    lanes a = {0}, b = {0};
+    for (size_t k = 0; k < n; k += 2 * LANES) {
+        a += load(w + k) * load(x + k);
+        b += load(w + k + LANES) * load(x + k + LANES);
+    }
+    a += b;
+    return a[0] + a[1];
 }
 
 struct product {
     const struct tensor *w;
-    const double *x; /* [T rounded up to ROWS][stride], padded with zeros */
+    const double *x; /* [T][stride], padded with zeros */
     size_t stride, T;
     double *y;       /* [T][out] */
     size_t from, to; /* rows of w */
@@ -63,11 +85,14 @@ static void *product_part(void *arg)
         quant_to_float(p->w->type, (const char *)p->w->data + o * row_bytes, f, in);
         for (size_t k = 0; k < in; k++)
             w[k] = (double)f[k];
-        for (size_t t = 0; t < p->T; t += ROWS) {
-            dot_rows(w, p->x + t * p->stride, p->stride, p->stride, y);
-            for (size_t r = 0; r < ROWS && t + r < p->T; r++)
+        size_t t = 0;
+        for (; t + ROWS <= p->T; t += ROWS) {
+            dot_rows(w, p->x + t * p->stride, p->stride, y);
+            for (size_t r = 0; r < ROWS; r++)
                 p->y[(t + r) * out + o] = y[r];
         }
+        for (; t < p->T; t++)
+            p->y[t * out + o] = dot(w, p->x + t * p->stride, p->stride);
     }
     free(f);
     free(w);
@@ -78,8 +103,9 @@ static void *product_part(void *arg)
 static void product(const struct tensor *w, const struct tensor *bias, const double *x, int T, double *y, int threads)
 {
     enum { MOST = 16 };
-    size_t in = (size_t)w->ne[0], out = (size_t)w->ne[1], stride = round_up(in, LANES), rows = (size_t)T;
-    double *padded = need(round_up(rows, ROWS) * stride, sizeof *padded);
+    size_t in = (size_t)w->ne[0], out = (size_t)w->ne[1], stride = (in + 2 * LANES - 1) / (2 * LANES) * (2 * LANES),
+           rows = (size_t)T;
+    double *padded = need(rows * stride, sizeof *padded);
     for (size_t t = 0; t < rows; t++)
         memcpy(padded + t * stride, x + t * in, in * sizeof *x);
     struct product part[MOST];
