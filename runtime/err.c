@@ -33,6 +33,18 @@ int err_prefix(struct err *err, const char *fmt, ...)
     return -1;
 }
 
+struct err_name err_name(const char *name, size_t len)
+{
+    enum { SHOWN = 80 };
+    struct err_name s = {""};
+    size_t n = len < SHOWN ? len : SHOWN;
+    for (size_t i = 0; i < n; i++)
+        s.text[i] = name[i] >= ' ' && name[i] <= '~' ? name[i] : '?';
+    if (len > n)
+        strcpy(s.text + n, "...");
+    return s;
+}
+
 void *err_alloc(size_t count, size_t size, const char *what, struct err *err)
 {
     size_t bytes = count * size;

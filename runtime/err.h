@@ -15,6 +15,12 @@ int err_set(struct err *err, const char *fmt, ...) __attribute__((format(printf,
 /* Puts "prefix: " before the sentence that is there. Always returns -1. */
 int err_prefix(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* A name out of a file for a one-line message: cut, and nothing in it that is not printable ASCII. */
+struct err_name {
+    char text[84];
+};
+struct err_name err_name(const char *name, size_t len);
+
 /* malloc(count * size), or NULL with *err filled when the product overflows or memory is out. The caller frees. */
 void *err_alloc(size_t count, size_t size, const char *what, struct err *err);
 

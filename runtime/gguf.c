@@ -14,23 +14,7 @@
 /* Bytes of a value; 0 for strings and arrays, whose length is in the file. */
 static const unsigned char kv_bytes[KV_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
-enum { MAX_NESTING = 4, MAX_ALIGNMENT = 1 << 20, NAME_SHOWN = 80 };
-
-/* A name out of the file for a one-line message: cut, and nothing in it that is not printable ASCII. */
-struct shown {
-    char text[NAME_SHOWN + 4];
-};
-
-static struct shown shown(const char *name, size_t len)
-{
-    struct shown s = {""};
-    size_t n = len < NAME_SHOWN ? len : NAME_SHOWN;
-    for (size_t i = 0; i < n; i++)
-        s.text[i] = name[i] >= ' ' && name[i] <= '~' ? name[i] : '?';
-    if (len > n)
-        strcpy(s.text + n, "...");
-    return s;
-}
+enum { MAX_NESTING = 4, MAX_ALIGNMENT = 1 << 20 };
 
 int gguf_compare_names(const char *a, size_t na, const char *b, size_t nb)
 {
@@ -108,7 +92,7 @@ static int read_kv(struct gguf *g, struct cursor *c, struct kv *kv, struct err *
     kv->type = cursor_u32(c);
     if (!c->bad && kv->type >= KV_TYPES)
         return err_set(err, "%s: key '%s' has the unknown type %u; the file is damaged or of a newer format", g->path,
-                       shown(kv->key, kv->key_len).text, kv->type);
+                       err_name(kv->key, kv->key_len).text, kv->type);
     struct cursor head = *c;
     kv->count = 1;
     if (kv->type == KV_ARRAY) {
@@ -126,7 +110,7 @@ static int read_tensor(struct gguf *g, struct cursor *c, struct tensor *t, uint6
 {
     if (read_string(c, &t->name, &t->name_len) < 0)
         return ends_early(g, c, "tensor entry", g->ntensors + 1, err);
-    struct shown name = shown(t->name, t->name_len);
+    struct err_name name = err_name(t->name, t->name_len);
     uint32_t ndim = cursor_u32(c);
     if (!c->bad && (ndim < 1 || ndim > 4))
         return err_set(err, "%s: tensor '%s' has %u dimensions, not 1 to 4; the file is damaged", g->path, name.text,
@@ -199,7 +183,7 @@ static int read_metadata(struct gguf *g, struct cursor *c, uint64_t count, struc
     for (size_t i = 1; i < g->nkv; i++)
         if (!gguf_compare_kv(&g->by_key[i - 1], &g->by_key[i]))
             return err_set(err, "%s: key '%s' is there twice; the file is damaged", g->path,
-                           shown(g->by_key[i]->key, g->by_key[i]->key_len).text);
+                           err_name(g->by_key[i]->key, g->by_key[i]->key_len).text);
     return 0;
 }
 
@@ -207,7 +191,7 @@ static int read_metadata(struct gguf *g, struct cursor *c, uint64_t count, struc
 static int place_tensor(struct gguf *g, struct tensor *t, uint64_t offset, size_t start, size_t alignment,
                         struct err *err)
 {
-    struct shown name = shown(t->name, t->name_len);
+    struct err_name name = err_name(t->name, t->name_len);
     if (offset % alignment)
         return err_set(err,
                        "%s: tensor '%s' lies at offset %llu, no multiple of the alignment %zu; the file is damaged",
@@ -229,7 +213,7 @@ static int check_overlaps(struct gguf *g, struct err *err)
         const struct tensor *a = g->by_name[i - 1], *b = g->by_name[i];
         if ((const unsigned char *)a->data + a->bytes > (const unsigned char *)b->data)
             return err_set(err, "%s: tensors '%s' and '%s' overlap; the file is damaged", g->path,
-                           shown(a->name, a->name_len).text, shown(b->name, b->name_len).text);
+                           err_name(a->name, a->name_len).text, err_name(b->name, b->name_len).text);
     }
     return 0;
 }
@@ -240,7 +224,7 @@ static int index_tensors(struct gguf *g, struct err *err)
     for (size_t i = 1; i < g->ntensors; i++)
         if (!compare_tensor(&g->by_name[i - 1], &g->by_name[i]))
             return err_set(err, "%s: tensor '%s' is there twice; the file is damaged", g->path,
-                           shown(g->by_name[i]->name, g->by_name[i]->name_len).text);
+                           err_name(g->by_name[i]->name, g->by_name[i]->name_len).text);
     return 0;
 }
 

@@ -219,8 +219,8 @@ static int load_merges(struct tokenizer *t, const struct source *s, const struct
         int32_t right = b > 0 ? vocab_find(t, bytes + a, (size_t)b) : -1;
         int32_t both = b > 0 ? vocab_find(t, bytes, (size_t)(a + b)) : -1;
         if (left < 0 || right < 0 || both < 0) {
-            err_set(err, "%s: merge %zu, '%.*s', names a token that is not in the vocabulary; the file is damaged",
-                    s->path, i, (int)(len[i] < 60 ? len[i] : 60), text[i]);
+            err_set(err, "%s: merge %zu, '%s', names a token that is not in the vocabulary; the file is damaged",
+                    s->path, i, err_name(text[i], len[i]).text);
             goto done;
         }
         if (vocab_merge_put(t, left, right, (uint32_t)i, both, err))
@@ -346,9 +346,8 @@ static int load_model(struct tokenizer *t, const struct gguf *g, struct err *err
         return err_set(err, "%s: tokenizer.ggml.model is missing; the file holds no tokenizer", gguf_path(g));
     t->spm = len == 5 && !memcmp(model, "llama", 5);
     if (!t->spm && (len != 4 || memcmp(model, "gpt2", 4)))
-        return err_set(err,
-                       "%s: tokenizer '%.*s' is not known; gpt2 (byte-level BPE) and llama (SentencePiece BPE) are",
-                       gguf_path(g), (int)(len < 40 ? len : 40), model);
+        return err_set(err, "%s: tokenizer '%s' is not known; gpt2 (byte-level BPE) and llama (SentencePiece BPE) are",
+                       gguf_path(g), err_name(model, len).text);
     if (t->spm) {
         char_classes_init(&t->classes);
         return 0;
@@ -356,11 +355,10 @@ static int load_model(struct tokenizer *t, const struct gguf *g, struct err *err
     gguf_get_str(g, "tokenizer.ggml.pre", &pre, &pre_len);
     t->pretoken = pretoken_find(pre, pre_len);
     if (!t->pretoken)
-        return err_set(
-            err,
-            "%s: pre-tokenizer '%.*s' (tokenizer.ggml.pre) is not known; smollm, gpt-2, llama-bpe, qwen2 and "
-            "default are",
-            gguf_path(g), (int)(pre_len < 40 ? pre_len : 40), pre);
+        return err_set(err,
+                       "%s: pre-tokenizer '%s' (tokenizer.ggml.pre) is not known; smollm, gpt-2, llama-bpe, qwen2 and "
+                       "default are",
+                       gguf_path(g), err_name(pre, pre_len).text);
     pretoken_classes(t->pretoken, &t->classes);
     return 0;
 }
