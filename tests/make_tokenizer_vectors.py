@@ -71,6 +71,7 @@ def summary(ids):
 
 
 def write(name, value):
+    value["cases"] = [c.replace("\0", "\u2400") for c in value["cases"]]  # C strings end at NUL
     with open(os.path.join(OUT, name), "w") as f:
         json.dump(value, f, ensure_ascii=True, separators=(",", ":"))
         f.write("\n")
