@@ -1,7 +1,7 @@
 #ifndef WEIR_GEN_H
 #define WEIR_GEN_H
 
-/* The C host of the Lua side: kernel specs in, CUDA C out. gen.c is the only file that knows of lua_State. */
+/* The C host of the Lua side: kernel specs in, CUDA C out. Only gen/gen*.c know of lua_State. */
 
 #include <stddef.h>
 
@@ -25,6 +25,12 @@ struct gen_param {
 
 enum { GEN_NAME_MAX = 160, GEN_PARAMS_MAX = 48, GEN_GPU_MAX = 256 };
 
+/* Where a line of emitted text came from. */
+struct gen_place {
+    int file; /* index into gen_kernel.file, -1: no template wrote this line */
+    int line; /* from 1 */
+};
+
 /* A rendered kernel. Free with gen_kernel_free. */
 struct gen_kernel {
     char name[GEN_NAME_MAX]; /* canonical: file name, kernel symbol, wisdom key, test id */
@@ -42,11 +48,8 @@ struct gen_kernel {
         long value;          /* numeric value; words by index: 0 fp16, 1 bf16 */
     } param[GEN_PARAMS_MAX]; /* every resolved parameter, tile and launch constants included */
     int nlines, nfiles;
-    struct gen_place {
-        int file;     /* index into file[], -1: no template wrote this line */
-        int line;     /* from 1 */
-    } * place;        /* [nlines] where each line of source came from, owned */
-    char file[8][64]; /* "templates/attn_decode.cu.t" */
+    struct gen_place *place; /* [nlines] where each line of source came from, owned */
+    char file[8][64];        /* "templates/attn_decode.cu.t" */
 };
 
 /* Resolves defaults (wisdom comes in as params), runs the restrictions for that GPU, renders. gpu: a name or alias of gpus.lua
