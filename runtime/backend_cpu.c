@@ -88,12 +88,7 @@ static void carve_activations(struct carver *v, struct cpu *c)
     c->sums = carve(v, H * CPU_PARTS * c->columns_room, sizeof(float));
     c->split = carve(v, H * splits * (dp + 2), sizeof(float));
     for (int i = 0; i < CPU_MATVEC_TOKENS; i++) {
-        struct simd_row *row = &c->row[i];
-        row->room = up_to((int)widest, 512);
-        row->scale = carve(v, row->room / 32.0, sizeof(float));
-        row->sum = carve(v, row->room / 32.0, sizeof(float));
-        row->digit = carve(v, row->room * 3.0, 1);
-        row->bias = carve(v, row->room / 2.0, sizeof(int32_t));
+        c->row[i].room = carve(v, (double)simd_row_room((size_t)widest), 1);
     }
 }
 

@@ -13,20 +13,22 @@
 
 enum { PANEL = 16 }; /* keys, or outputs of a weight matrix, that lie side by side */
 
-/* A row of activations made ready for products with rows of weights (simd->prepare). With quantised weights the products are
- * done in integers: each 32 activations become multiples of their largest value / 8355711, that is 24 bits with the sign, kept
- * as three digits of 8 bits. That rounds an activation by at most 2^-24 of the largest beside it, no more than adding up in
- * fp32 does (test_simd.c holds it to that); with `coarse` (the option int8_activations) one digit is kept. */
+/* A row of activations made ready for products with rows of weights (simd->prepare). With AVX-512, Q4_0, Q4_1 and Q8_0 are
+ * multiplied in integers: each 32 activations become multiples of their largest value / 8355000, that is 24 bits with the sign,
+ * kept as three digits of 8 bits, which is as exact as fp32 sums are (simd_dot_avx512.c says why, test_simd.c holds it to that).
+ * With `coarse` (the option int8_activations) one digit is kept, where that is faster. */
 struct simd_row {
-    int n, room; /* elements, and for how many there is memory */
+    int n; /* elements */
     bool coarse;
-    const float *x; /* [n], the caller's */
-    /* The rest is each version's own business. */
-    float *scale;  /* [room/32] */
-    float *sum;    /* [room/32] sums of 32 activations */
-    int8_t *digit; /* [room * 3] */
-    int32_t *bias; /* [room/32 * 16] */
+    const float *x;      /* [n], the caller's */
+    unsigned char *room; /* [simd_row_room(n)], 64-byte aligned, the caller's: for each version's own use */
 };
+
+/* Bytes at simd_row.room for n elements. */
+static inline size_t simd_row_room(size_t n)
+{
+    return (n + 255) / 256 * 256 * 16;
+}
 
 /* Products A * B with B in panels: C[m][16 p + l] = sum over k of A[m][k] * B(k, p)[l], all fp32. */
 struct simd_product {

@@ -96,61 +96,24 @@ static inline vf v_exp2(vf x)
     return v_mul(v_mul(y, _mm256_castsi256_ps(first)), _mm256_castsi256_ps(second));
 }
 
-static inline float half_at(const unsigned char *p)
-{
-    uint16_t h;
-    __builtin_memcpy(&h, p, sizeof h);
-    return _cvtsh_ss(h);
-}
-
-static inline __m128i load16(const unsigned char *p)
-{
-    return _mm_loadu_si128((const __m128i *)(const void *)p);
-}
-
-/* v[i] = d * b[i] + m for 16 unsigned bytes */
 static inline void store_bytes(float *dst, __m128i b, vf d, vf m)
 {
     v_store(dst, v_fma(d, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)), m));
     v_store(dst + 8, v_fma(d, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(b, 8))), m));
 }
-
-static inline void store_nibbles(float *dst, __m128i q, float d, float m)
+static inline void store_signed_bytes(float *dst, __m128i b, vf d)
 {
-    __m128i fifteen = _mm_set1_epi8(15);
-    store_bytes(dst, _mm_and_si128(q, fifteen), v_set1(d), v_set1(m));
-    store_bytes(dst + 16, _mm_and_si128(_mm_srli_epi16(q, 4), fifteen), v_set1(d), v_set1(m));
+    v_store(dst, v_mul(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b))));
+    v_store(dst + 8, v_mul(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8)))));
 }
-
-static void expand_q8_0(const unsigned char *src, float *dst, size_t n)
+static inline vf load_halves(const unsigned char *p)
 {
-    for (size_t i = 0; i < n; i += 32, src += 34) {
-        vf d = v_set1(half_at(src));
-        for (size_t j = 0; j < 32; j += 8) {
-            __m128i q = _mm_loadl_epi64((const __m128i *)(const void *)(src + 2 + j));
-            v_store(dst + i + j, v_mul(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q))));
-        }
-    }
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
-
-static void expand(enum quant_type type, const void *from, float *dst, size_t n)
+static inline vf load_bfloats(const unsigned char *p)
 {
-    const unsigned char *src = from;
-    switch (type) {
-    case QUANT_Q4_0:
-        for (size_t i = 0; i < n; i += 32, src += 18)
-            store_nibbles(dst + i, load16(src + 2), half_at(src), -8 * half_at(src));
-        break;
-    case QUANT_Q4_1:
-        for (size_t i = 0; i < n; i += 32, src += 20)
-            store_nibbles(dst + i, load16(src + 4), half_at(src), half_at(src + 2));
-        break;
-    case QUANT_Q8_0:
-        expand_q8_0(src, dst, n);
-        break;
-    default:
-        quant_to_float(type, src, dst, n);
-    }
+    __m128i h = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }
 
 #include "simd_kernels.h"

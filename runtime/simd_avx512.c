@@ -1,6 +1,7 @@
 /* simd.h for AVX-512 (F, BW, VL, DQ, VNNI). */
 #if defined(__x86_64__)
 #include "simd.h"
+#include "simd_dot_avx512.h"
 
 #include <immintrin.h>
 
@@ -87,78 +88,22 @@ static inline vf v_exp2(vf x)
     return _mm512_scalef_ps(y, whole);
 }
 
-/* 16 nibbles or bytes as floats. */
-static inline vf floats_of_bytes(__m128i b)
+static inline void store_bytes(float *dst, __m128i b, vf d, vf m)
 {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(b));
+    v_store(dst, v_fma(d, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(b)), m));
 }
-
-static inline __m128i low_nibbles(__m128i q)
+static inline void store_signed_bytes(float *dst, __m128i b, vf d)
 {
-    return _mm_and_si128(q, _mm_set1_epi8(15));
+    v_store(dst, v_mul(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b))));
 }
-
-static inline __m128i high_nibbles(__m128i q)
+static inline vf load_halves(const unsigned char *p)
 {
-    return _mm_and_si128(_mm_srli_epi16(q, 4), _mm_set1_epi8(15));
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
-
-static inline float half_at(const unsigned char *p)
+static inline vf load_bfloats(const unsigned char *p)
 {
-    uint16_t h;
-    __builtin_memcpy(&h, p, sizeof h);
-    return _cvtsh_ss(h);
-}
-
-static inline __m128i load16(const unsigned char *p)
-{
-    return _mm_loadu_si128((const __m128i *)(const void *)p);
-}
-
-static void expand_q4_0(const unsigned char *src, float *dst, size_t n)
-{
-    for (size_t i = 0; i < n; i += 32, src += 18) {
-        vf d = v_set1(half_at(src)), eight = v_set1(8);
-        __m128i q = load16(src + 2);
-        v_store(dst + i, v_mul(d, v_sub(floats_of_bytes(low_nibbles(q)), eight)));
-        v_store(dst + i + 16, v_mul(d, v_sub(floats_of_bytes(high_nibbles(q)), eight)));
-    }
-}
-
-static void expand_q4_1(const unsigned char *src, float *dst, size_t n)
-{
-    for (size_t i = 0; i < n; i += 32, src += 20) {
-        vf d = v_set1(half_at(src)), m = v_set1(half_at(src + 2));
-        __m128i q = load16(src + 4);
-        v_store(dst + i, v_fma(d, floats_of_bytes(low_nibbles(q)), m));
-        v_store(dst + i + 16, v_fma(d, floats_of_bytes(high_nibbles(q)), m));
-    }
-}
-
-static void expand_q8_0(const unsigned char *src, float *dst, size_t n)
-{
-    for (size_t i = 0; i < n; i += 32, src += 34) {
-        vf d = v_set1(half_at(src));
-        v_store(dst + i, v_mul(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load16(src + 2)))));
-        v_store(dst + i + 16, v_mul(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load16(src + 18)))));
-    }
-}
-
-static void expand(enum quant_type type, const void *src, float *dst, size_t n)
-{
-    switch (type) {
-    case QUANT_Q4_0:
-        expand_q4_0(src, dst, n);
-        break;
-    case QUANT_Q4_1:
-        expand_q4_1(src, dst, n);
-        break;
-    case QUANT_Q8_0:
-        expand_q8_0(src, dst, n);
-        break;
-    default:
-        quant_to_float(type, src, dst, n);
-    }
+    __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
 #include "simd_kernels.h"
@@ -200,10 +145,13 @@ static void transpose(const float *src, size_t row, float *dst, size_t dst_k, in
         transpose_block(src + i, row, dst + (size_t)i * dst_k, dst_k);
 }
 
-static void prepare(struct simd_row *x, enum quant_type type)
+static void matvec(enum quant_type type, const void *w, size_t row_bytes, int rows, const struct simd_row *x,
+                   float *out)
 {
-    (void)x;
-    (void)type;
+    if (dot_avx512_has(type))
+        dot_avx512_matvec(type, w, row_bytes, rows, x, out);
+    else
+        matvec_expanding(type, w, row_bytes, rows, x, out);
 }
 
 const struct simd simd_avx512 = {
@@ -211,8 +159,8 @@ const struct simd simd_avx512 = {
     .product = product,
     .expand = expand,
     .transpose = transpose,
-    .prepare = prepare,
-    .matvec = matvec_expanding,
+    .prepare = dot_avx512_prepare,
+    .matvec = matvec,
     .max = max,
     .exp2_sum = sum_of_exp2,
     .add_scaled = add_scaled,

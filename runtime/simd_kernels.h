@@ -3,9 +3,11 @@
  *     LANES, vf                         floats a vector, and the vector
  *     v_load v_store v_set1 v_zero v_add v_sub v_mul v_div v_fma v_max v_sum v_largest
  *     v_exp2                            2^x, 0 below -150 (NaN stays NaN)
- *     v_swap_pairs v_turn               {x1, x0, x3, x2, ...};  a * b - c in even lanes, a * b + c in odd ones
+ *     v_swap_pairs                      {x1, x0, x3, x2, ...}
+ *     v_even_pairs v_odd_pairs          {x0, x0, x2, x2, ...}, {x1, x1, x3, x3, ...}
+ *     v_turn                            a * b - c in even lanes, a * b + c in odd ones
  *     PRODUCT_ROWS, PRODUCT_PANELS      largest tile of `product` that keeps its sums in registers
- *     expand_block_row                  simd->expand
+ *     what simd_expand.h wants
  * No include guard: it belongs to its includer. */
 
 #include <math.h>
@@ -17,6 +19,8 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+#include "simd_expand.h"
 
 enum { PER_PANEL = PANEL / LANES }; /* vectors a panel */
 
