@@ -70,7 +70,9 @@ static int find_cubin(struct kernel *k, const struct kernel_cache *cache, struct
         snprintf(k->warning, sizeof k->warning, "no cubin cache: set WEIR_CACHE or HOME");
     else if (cubin_cache_write(cache, key, &k->cubin, &trouble) != 0)
         snprintf(k->warning, sizeof k->warning, "%.300s", trouble.msg);
-    else if (found == CUBIN_DAMAGED)
+    else
+        nvrtc_find(&nvrtc, memo, NULL); /* the folder is there now: let it remember the version */
+    if (!k->warning[0] && found == CUBIN_DAMAGED)
         snprintf(k->warning, sizeof k->warning, "an entry of the cubin cache was damaged and has been built again: %s",
                  key);
     return 0;

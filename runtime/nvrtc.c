@@ -199,16 +199,26 @@ static bool memo_read(const char *memo, struct nvrtc_info *info, const struct st
     return found;
 }
 
-/* Appends a line; one short write, so that several processes do not mix. A memo that cannot be written is done without. */
-static void memo_write(const char *memo, const struct nvrtc_info *info, const struct stat *st)
+/* Appends a line; one short write, so that several processes do not mix. False where the memo cannot be written. */
+static bool memo_write(const char *memo, const struct nvrtc_info *info, const struct stat *st)
 {
     char line[PATH_MAX + 128];
-    FILE *f = memo ? fopen(memo, "ae") : NULL;
+    FILE *f = fopen(memo, "ae");
     if (!f)
-        return;
+        return false;
     memo_line(line, sizeof line, info, st);
-    fputs(line, f);
-    fclose(f);
+    bool good = fputs(line, f) >= 0;
+    return fclose(f) == 0 && good;
+}
+
+/* Notes the open library, once: the folder of the memo may come to be only when the first cubin is written. */
+static void note_version(const char *memo)
+{
+    static bool noted;
+    struct nvrtc_info known = rtc.info;
+    struct stat st;
+    if (memo && !noted && stat(rtc.info.path, &st) == 0)
+        noted = memo_read(memo, &known, &st) || memo_write(memo, &rtc.info, &st);
 }
 
 int nvrtc_find(struct nvrtc_info *info, const char *memo, struct err *err)
@@ -219,18 +229,15 @@ int nvrtc_find(struct nvrtc_info *info, const char *memo, struct err *err)
     pthread_mutex_lock(&lock);
     if (!rtc.handle) {
         rc = locate(info->path, err);
-        if (rc == 0 && info->path[0] && stat(info->path, &st) == 0) {
-            if (memo_read(memo, info, &st))
-                goto done;
-            rc = open_library(err);
-            if (rc == 0)
-                memo_write(memo, &rtc.info, &st);
-        }
+        if (rc == 0 && info->path[0] && stat(info->path, &st) == 0 && memo_read(memo, info, &st))
+            goto done;
     }
     if (rc == 0)
         rc = open_library(err);
-    if (rc == 0)
+    if (rc == 0) {
         *info = rtc.info;
+        note_version(memo);
+    }
 done:
     pthread_mutex_unlock(&lock);
     return rc;
