@@ -204,7 +204,7 @@ static void run_linears(struct cpu *c, const struct cpu_linear *l, int n, const 
     }
     struct chunk_job j = {.c = c, .l = l, .x = x, .x_row = x_row, .T = T, .gated = gated};
     j.row_blocks = up_to(T, CPU_ROWS) / CPU_ROWS;
-    j.rows = up_to((T + j.row_blocks - 1) / j.row_blocks, 6);
+    j.rows = least(up_to((T + j.row_blocks - 1) / j.row_blocks, 6), CPU_ROWS); /* 6 rows are multiplied at a time */
     pool_run(c->pool, blocks_of(l, counted, CPU_BLOCK) * j.row_blocks, gated ? gated_item : chunk_item, &j);
 }
 
