@@ -78,6 +78,13 @@ static void buffer_drop(struct buffer *b, size_t n)
         memmove(b->data, b->data + n, b->len);
 }
 
+/* What a text is searched for, NULL for nothing. */
+static const struct special_set *special_set(const struct tokenizer *t, int flags)
+{
+    const struct special_set *set = flags & TOKENIZE_SPECIAL ? &t->special : &t->user;
+    return set->count ? set : NULL;
+}
+
 int encoder_open(struct encoder **out, const struct tokenizer *t, int flags, struct err *err)
 {
     struct encoder *e = err_calloc(1, sizeof *e, "the encoder", err);
@@ -87,9 +94,8 @@ int encoder_open(struct encoder **out, const struct tokenizer *t, int flags, str
         free(cache);
         return -1;
     }
-    const struct special_set *set = flags & TOKENIZE_SPECIAL ? &t->special : &t->user;
     e->t = t;
-    e->specials = set->count ? set : NULL;
+    e->specials = special_set(t, flags);
     e->cache = cache;
     *out = e;
     return 0;
@@ -337,6 +343,14 @@ int encoder_push(struct encoder *e, const char *text, size_t len, bool last, str
         return 0;
     e->after_unknown = false;
     return end_text(e, out, err);
+}
+
+int encoder_flags(struct encoder *e, int flags, struct ids *out, struct err *err)
+{
+    if (push_slice(e, "", 0, true, out, err))
+        return -1;
+    e->specials = special_set(e->t, flags);
+    return 0;
 }
 
 void ids_free(struct ids *ids)

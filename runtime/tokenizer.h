@@ -41,6 +41,9 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, in
 struct encoder; /* opaque */
 int encoder_open(struct encoder **out, const struct tokenizer *t, int flags, struct err *err);
 int encoder_push(struct encoder *e, const char *text, size_t len, bool last, struct ids *out, struct err *err);
+/* Other flags for the text that follows. Words go on across the change; a special token that the text before only began is
+ * none. */
+int encoder_flags(struct encoder *e, int flags, struct ids *out, struct err *err);
 void encoder_close(struct encoder *e);
 
 /* Bytes of one token (byte-level and <0x..> decoded); *len bytes at the returned address, valid while t is open. Special
