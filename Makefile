@@ -27,7 +27,7 @@ PIP    := python3 -m pip --disable-pip-version-check -q
 APT_PACKAGES := gcc pkg-config lua5.4 liblua5.4-dev libcjson-dev libpcre2-dev libcmocka-dev
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: all check test test-gpu asan fuzz bench tune report bundle format help deps model text demo clean
+.PHONY: all check check-model test test-gpu asan fuzz bench tune report bundle format help deps model text demo clean
 .SECONDARY:
 
 all: $(B)/weir                          ## build the program
@@ -124,6 +124,9 @@ test-gpu: $(B)/tests/test_gpu           ## the kernels' cases on this machine's 
 
 asan:                                   ## the same tests under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory -s B=build-asan OPT='-O1 -g' SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' check
+
+check-model: $(B)/weir $(B)/tests/check/check_model ## likelihoods of 1000 tokens against oracle and reference (minutes)
+	@sh tests/check/check_model.sh $(B) '$(MODEL)'
 
 FUZZ_SECONDS ?= 60
 fuzz:                                   ## each libFuzzer target for FUZZ_SECONDS (needs clang)
