@@ -12,6 +12,8 @@ static const struct command {
     {"doctor", cmd_doctor, "what this machine has, and what will run on it"},
     {"gen", cmd_gen, "render kernels, compile them for any GPU"},
     {"bench", cmd_bench, "how fast this machine is, beside its limits"},
+    {"run", cmd_run, "continue a text of any length"},
+    {"chat", cmd_chat, "a conversation in constant memory"},
     {"eval", cmd_eval, "perplexity of a text, retrieval of a pass key"},
     {"trace", cmd_trace, "what the cascade keeps, for given scores"},
     {"tokenize", cmd_tokenize, "token ids of a text"},

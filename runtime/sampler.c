@@ -36,7 +36,7 @@ int sampler_check(const struct sampler_params *p, struct err *err)
 {
     enum { MOST_RECENT = 1 << 20 };
     if (!(p->temperature >= 0 && p->temperature <= 1e6))
-        return err_set(err, "--temperature %g is not in 0..1000000", p->temperature);
+        return err_set(err, "--temp %g is not in 0..1000000", p->temperature);
     if (p->top_k < 0)
         return err_set(err, "--top-k %d is negative; 0 means all", p->top_k);
     if (!(p->top_p > 0 && p->top_p <= 1))

@@ -6,6 +6,8 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,7 +101,7 @@ static int teardown(void **state)
 static void help(void **state)
 {
     (void)state;
-    static const char *const commands[] = {"eval", "eval ppl", "eval passkey", "trace"};
+    static const char *const commands[] = {"run", "chat", "eval", "eval ppl", "eval passkey", "trace"};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         assert_int_equal(weir("%s --help", commands[i]), 0);
         assert_non_null(strstr(out, "usage: weir"));
@@ -115,6 +117,20 @@ static void usage_errors(void **state)
     static const struct {
         const char *args, *says;
     } bad[] = {
+        {"run -m tiny.gguf -p x --window 2047", "--window 2047"},
+        {"run -m tiny.gguf -p x --stride 0", "--stride 0"},
+        {"run -m tiny.gguf -p x --sinks -1", "--sinks -1"},
+        {"run -m tiny.gguf -p x --windows 64", "--windows"},
+        {"run -m tiny.gguf -p x --select best", "--select best"},
+        {"run -m tiny.gguf -p x --window 1000000000 --subcaches 4", "--window 1000000000"},
+        {"run -m tiny.gguf -p x --temp -1", "--temp -1"},
+        {"run -m tiny.gguf -p x -n -1", "-n -1"},
+        {"run -m tiny.gguf", "-p TEXT"},
+        {"run -m tiny.gguf -p x -f y", "-p TEXT"},
+        {"run -m tiny.gguf -p x --cpu --gpu", "--gpu"},
+        {"run -m tiny.gguf -p x --set bm", "--set bm"},
+        {"run", "-p TEXT"},
+        {"chat -m tiny.gguf --span 7", "--span 7"},
         {"eval", "ppl or passkey"},
         {"eval quiz", "quiz"},
         {"eval ppl -m tiny.gguf", "-f FILE"},
@@ -142,6 +158,12 @@ static void failed_jobs(void **state)
     static const struct {
         const char *args, *says;
     } bad[] = {
+        {"run -m none.gguf -p x", "none.gguf"},
+        {"run -m bad.gguf -p x", "bad.gguf"},
+        {"run -m . -p x", "."},
+        {"run -p x", "make model"},
+        {"run -m tiny.gguf -f none.txt", "none.txt"},
+        {"run -m tiny.gguf -f empty", "empty"},
         {"eval ppl -m tiny.gguf -f none", "none"},
         {"eval ppl -m tiny.gguf -f empty", "empty"},
         {"eval ppl -m tiny.gguf -p xyz --dump no/such/folder", "no/such/folder"},
@@ -222,6 +244,129 @@ static void perplexity(void **state)
     (void)!system(command);
     slurp("out", out, sizeof out);
     assert_string_equal(out, "0\n");
+}
+
+static void runs(void **state)
+{
+    (void)state;
+    static char first[1 << 16];
+    spill("prose", prose);
+    assert_int_equal(weir("run -m tiny.gguf -f prose -n 40 --greedy --ignore-end"), 0);
+    strcpy(first, out);
+    assert_non_null(strstr(errors, "generated: 40 tokens"));
+    assert_non_null(strstr(errors, "window 2048"));
+    assert_non_null(strstr(errors, "reach 7744 tokens"));
+    assert_true(strchr(errors, '\n')[1] == 0);
+    assert_int_equal(weir("run --model=tiny.gguf -f - -n 40 --greedy --ignore-end --threads 1 <prose"), 0);
+    assert_string_equal(out, first);
+    assert_int_equal(weir("run -m tiny.gguf -p \"$(cat prose)\n\" -n 0"), 0);
+    assert_string_equal(out, "\n");
+
+    /* A seed gives its text again; a stream far longer than the window goes on. */
+    assert_int_equal(weir("run -m tiny.gguf -f prose -n 300 -W 32 -S 4 -T 16 --ignore-end --seed 5 --temp 1"), 0);
+    strcpy(first, out);
+    assert_int_equal(weir("run -m tiny.gguf -f prose -n 300 -W 32 -S 4 -T 16 --ignore-end --seed 5 --temp 1"), 0);
+    assert_string_equal(out, first);
+    assert_int_equal(weir("run -m tiny.gguf -f prose -n 300 -W 32 -S 4 -T 16 --ignore-end --seed 6 --temp 1"), 0);
+    assert_string_not_equal(out, first);
+
+    assert_int_equal(weir("run -m tiny.gguf -f prose -n 12 --json --ignore-end"), 0);
+    cJSON *j = cJSON_Parse(out);
+    assert_non_null(j);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(j, "tokens")), 12);
+    assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(j, "stopped_by")), "limit");
+    assert_int_equal(cJSON_GetObjectItem(j, "generated_tokens")->valueint, 12);
+    assert_true(cJSON_GetObjectItem(j, "prompt_tokens")->valueint > 20);
+    cJSON_Delete(j);
+}
+
+static void chats(void **state)
+{
+    (void)state;
+    spill("said", "hello\n\nwho are you?\n");
+    assert_int_equal(weir("chat -m tiny.gguf --template zephyr -n 20 --ignore-end --greedy <said"), 0);
+    assert_non_null(strstr(errors, "generated: 40 tokens")); /* two turns; the empty line is none */
+    assert_int_equal(weir("chat -m tiny.gguf --template zephyr </dev/null"), 0);
+    assert_string_equal(out, "");
+    assert_int_equal(weir("chat -m tiny.gguf --template nobody </dev/null"), 1);
+    failed_with("nobody");
+}
+
+/* A running program with pipes, for signals. */
+struct child {
+    pid_t pid;
+    int in, out;
+};
+
+static struct child start(const char *args)
+{
+    int in[2], to[2];
+    char line[1024];
+    assert_int_equal(pipe(in) | pipe(to), 0);
+    snprintf(line, sizeof line, "cd %s && exec \"$W\" %s 2>err", folder, args);
+    struct child c = {.pid = fork(), .in = in[1], .out = to[0]};
+    assert_true(c.pid >= 0);
+    if (c.pid == 0) {
+        dup2(in[0], 0);
+        dup2(to[1], 1);
+        close(in[1]);
+        close(to[0]);
+        execl("/bin/sh", "sh", "-c", line, (char *)NULL);
+        _exit(127);
+    }
+    close(in[0]);
+    close(to[1]);
+    return c;
+}
+
+static int finish(struct child *c)
+{
+    char drain[4096];
+    int rc;
+    close(c->in);
+    while (read(c->out, drain, sizeof drain) > 0)
+        continue;
+    close(c->out);
+    assert_int_equal(waitpid(c->pid, &rc, 0), c->pid);
+    assert_true(WIFEXITED(rc));
+    slurp("err", errors, sizeof errors);
+    return WEXITSTATUS(rc);
+}
+
+/* Ctrl-C stops an answer, and the conversation goes on; it stops run cleanly. */
+static void interrupts(void **state)
+{
+    (void)state;
+    char some[64];
+    struct child c = start("chat -m tiny.gguf --template zephyr -n 1000000000 --ignore-end");
+    for (int turn = 0; turn < 2; turn++) {
+        assert_int_equal(write(c.in, "hello\n", 6), 6);
+        assert_true(read(c.out, some, sizeof some) > 0);
+        kill(c.pid, SIGINT);
+        struct pollfd more = {.fd = c.out, .events = POLLIN};
+        while (poll(&more, 1, 1000) > 0) /* the answer ends before the next turn is typed */
+            assert_true(read(c.out, some, sizeof some) > 0);
+    }
+    assert_int_equal(finish(&c), 0);
+    assert_non_null(strstr(errors, "generated: "));
+
+    c = start("run -m tiny.gguf -p hello -n 1000000000 --ignore-end");
+    assert_true(read(c.out, some, sizeof some) > 0);
+    kill(c.pid, SIGINT);
+    assert_int_equal(finish(&c), 0);
+    assert_non_null(strstr(errors, "generated: "));
+}
+
+static void model_is_found(void **state)
+{
+    (void)state;
+    spill("prose", prose);
+    assert_int_equal(weir("run -p x -n 1"), 1);
+    failed_with("SmolLM2-135M-Instruct.Q4_1.gguf");
+    setenv("WEIR_MODEL", "tiny.gguf", 1);
+    assert_int_equal(weir("run -p x -n 1"), 0);
+    assert_int_equal(weir("run -m none -p x -n 1"), 1); /* -m wins */
+    unsetenv("WEIR_MODEL");
 }
 
 static void pass_keys(void **state)
@@ -326,6 +471,10 @@ int main(void)
         cmocka_unit_test(usage_errors),
         cmocka_unit_test(failed_jobs),
         cmocka_unit_test(perplexity),
+        cmocka_unit_test(runs),
+        cmocka_unit_test(chats),
+        cmocka_unit_test(interrupts),
+        cmocka_unit_test(model_is_found),
         cmocka_unit_test(pass_keys),
         cmocka_unit_test(trace_equals_oracle),
         cmocka_unit_test(trace_selections),

@@ -173,8 +173,8 @@ static void options_out_of_range_are_named(void **state)
         struct sampler_params p;
         const char *says;
     } cases[] = {
-        {{.temperature = -1, .top_p = 1, .repeat_penalty = 1}, "--temperature -1"},
-        {{.temperature = NAN, .top_p = 1, .repeat_penalty = 1}, "--temperature"},
+        {{.temperature = -1, .top_p = 1, .repeat_penalty = 1}, "--temp -1"},
+        {{.temperature = NAN, .top_p = 1, .repeat_penalty = 1}, "--temp"},
         {{.top_k = -1, .top_p = 1, .repeat_penalty = 1}, "--top-k -1"},
         {{.top_p = 0, .repeat_penalty = 1}, "--top-p 0"},
         {{.top_p = 1.5, .repeat_penalty = 1}, "--top-p 1.5"},

@@ -1,0 +1,142 @@
+/* weir run: a text of any length goes in, its continuation comes out. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <cJSON.h>
+
+#include "cmd.h"
+#include "generate.h"
+
+struct run_options {
+    const char *text, *file;
+    bool special, json;
+};
+
+struct prompt {
+    struct sampler *sampler;
+    int64_t tokens;
+    double seconds;
+    int rows; /* of the last chunk */
+};
+
+/* A llama_chunk_fn. The repeat penalty looks at the prompt, too. */
+static int read_chunk(void *user, struct backend *be, const int32_t *tokens, int T)
+{
+    struct prompt *p = user;
+    for (int i = 0; i < T; i++)
+        sampler_accept(p->sampler, tokens[i]);
+    progress_line("%lld tokens read", (long long)be->seen(be));
+    return 0;
+}
+
+/* Feeds the prompt. 0, -1 with *err, or FEED_STOPPED after an interrupt. */
+static int read_prompt(struct session *s, const struct run_options *o, struct prompt *p, struct err *err)
+{
+    struct feed feed;
+    double begin = session_clock();
+    int rc = feed_open(&feed, s, o->special ? TOKENIZE_SPECIAL : 0, INT64_MAX, err);
+    feed.fn = read_chunk;
+    feed.user = p;
+    if (rc == 0)
+        rc = feed_bos(&feed, err);
+    if (rc == 0)
+        rc = o->file ? feed_file(&feed, o->file, err) : feed_text(&feed, o->text, strlen(o->text), true, err);
+    p->tokens = feed.fed;
+    p->rows = feed.rows;
+    p->seconds = session_clock() - begin;
+    feed_close(&feed);
+    progress_line(NULL);
+    if (rc == 0 && p->rows == 0)
+        rc = err_set(err, "%s: the prompt is empty, and this model has no token to begin with",
+                     o->file ? o->file : "-p");
+    return rc;
+}
+
+static void print_json(const struct session *s, const struct prompt *p, const struct generation *g)
+{
+    static const char *const ends[] = {"limit", "end", "interrupt"};
+    char *text = json_text(g->text, g->len);
+    cJSON *top = cJSON_CreateObject(), *ids = cJSON_AddArrayToObject(top, "tokens");
+    cJSON_AddStringToObject(top, "text", text ? text : "");
+    for (size_t i = 0; i < g->ids.count; i++)
+        cJSON_AddItemToArray(ids, cJSON_CreateNumber(g->ids.id[i]));
+    cJSON_AddStringToObject(top, "stopped_by", ends[g->end]);
+    cJSON_AddNumberToObject(top, "prompt_tokens", (double)p->tokens);
+    cJSON_AddNumberToObject(top, "prompt_tokens_per_second", generate_rate(p->tokens, p->seconds));
+    cJSON_AddNumberToObject(top, "generated_tokens", (double)g->tokens);
+    cJSON_AddNumberToObject(top, "generated_tokens_per_second", generate_rate(g->tokens, g->seconds));
+    cJSON_AddNumberToObject(top, "window", s->cascade.window);
+    cJSON_AddNumberToObject(top, "reach", (double)cascade_reach(&s->cascade));
+    cJSON_AddNumberToObject(top, "cache_bytes", (double)s->backend.cache_bytes(&s->backend));
+    char *line = cJSON_PrintUnformatted(top);
+    printf("%s\n", line ? line : "{}");
+    cJSON_free(line);
+    cJSON_Delete(top);
+    free(text);
+}
+
+int cmd_run(int argc, char **argv, struct err *err)
+{
+    struct run_options o = {0};
+    struct cascade_options cascade;
+    struct session_options so;
+    struct generate_options go;
+    cascade_options_init(&cascade);
+    session_options_init(&so, true);
+    generate_options_init(&go, 256);
+    const struct option own[] = {
+        {"--prompt", "-p", OPTION_TEXT, &o.text, "TEXT", "the text to continue", 0, 0, NULL},
+        {"--file", "-f", OPTION_TEXT, &o.file, "FILE", "a text of any length to continue; - is stdin", 0, 0, NULL},
+        {"--special", NULL, OPTION_FLAG, &o.special, NULL,
+         "special tokens in the text, like <|im_start|>, are what they say", 0, 0, NULL},
+        {"--json", NULL, OPTION_FLAG, &o.json, NULL, "print JSON when all is done", 0, 0, NULL},
+        {0},
+    };
+    struct options set = {
+        .usage = "weir run -m MODEL -p TEXT|-f FILE [-n N] [options]",
+        .what = "Reads a text of any length through the cascade, in constant memory, and continues it.",
+        .group = {{"run", own}, {"sampling", go.table}, {"model", so.table}, {"cascade", cascade.table}},
+    };
+    int status = options_parse(&set, argc, argv, err);
+    if (status != OPTIONS_GO)
+        return status;
+    if (!o.text == !o.file) {
+        err_set(err, "give the prompt with either -p TEXT or -f FILE");
+        return CMD_USAGE;
+    }
+    if (generate_options_finish(&go, err))
+        return CMD_USAGE;
+
+    struct session s;
+    status = session_begin(&s, &so, &cascade, err);
+    if (status != CMD_OK)
+        return status;
+    struct prompt prompt = {0};
+    struct generation g = {.s = &s, .options = &go, .echo = o.json ? NULL : stdout, .keep = o.json};
+    status = CMD_FAILED;
+    if (sampler_open(&prompt.sampler, &go.sampler, s.model.shape.vocab, err))
+        goto done;
+    g.sampler = prompt.sampler;
+    interrupt_catch();
+    int rc = read_prompt(&s, &o, &prompt, err);
+    if (rc < 0 || (rc == 0 && generate(&g, prompt.rows - 1, err)))
+        goto done;
+    if (rc == FEED_STOPPED)
+        g.end = GENERATE_INTERRUPTED;
+    if (o.json)
+        print_json(&s, &prompt, &g);
+    else
+        putchar('\n');
+    fflush(stdout);
+    char cache[160];
+    session_describe_cache(&s, cache, sizeof cache);
+    fprintf(stderr, "prompt: %lld tokens, %.1f tok/s; generated: %lld tokens, %.1f tok/s; %s\n",
+            (long long)prompt.tokens, generate_rate(prompt.tokens, prompt.seconds), (long long)g.tokens,
+            generate_rate(g.tokens, g.seconds), cache);
+    status = CMD_OK;
+done:
+    sampler_close(prompt.sampler);
+    generation_free(&g);
+    session_close(&s);
+    return status;
+}
