@@ -1,11 +1,13 @@
 /* weir tokenize: the ids of a text of any length, as one JSON array. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cmd.h"
 #include "options.h"
+#include "session.h"
 #include "tokenizer.h"
 
 /* Decimal numbers with commas between them, through a buffer of its own: printf would take longer than the tokenizer. */
@@ -69,7 +71,8 @@ int cmd_tokenize(int argc, char **argv, struct err *err)
     const char *model = NULL, *text = NULL, *path = NULL;
     bool bos = false, special = false;
     const struct option own[] = {
-        {"--model", "-m", OPTION_TEXT, &model, "MODEL", "GGUF file; one that holds only a vocabulary serves", 0, 0,
+        {"--model", "-m", OPTION_TEXT, &model, "MODEL",
+         "a GGUF file; one that holds only a vocabulary serves (WEIR_MODEL, else what `make model` fetched)", 0, 0,
          NULL},
         {"--prompt", "-p", OPTION_TEXT, &text, "TEXT", "the text", 0, 0, NULL},
         {"--file", "-f", OPTION_TEXT, &path, "FILE", "a file of any length; - is stdin", 0, 0, NULL},
@@ -85,22 +88,24 @@ int cmd_tokenize(int argc, char **argv, struct err *err)
     int status = options_parse(&o, argc, argv, err);
     if (status != OPTIONS_GO)
         return status;
-    if (!model || !text == !path) {
-        err_set(err, !model ? "-m MODEL is missing" : "give the text either by -p TEXT or by -f FILE");
+    if (!text == !path) {
+        err_set(err, "give the text either by -p TEXT or by -f FILE");
         return CMD_USAGE;
     }
 
+    char model_path[PATH_MAX];
     struct gguf *g = NULL;
     struct tokenizer *t = NULL;
     struct encoder *e = NULL;
     FILE *f = NULL;
     struct id_writer *w = NULL;
     status = CMD_FAILED;
-    if (gguf_open(&g, model, err) || tokenizer_open(&t, g, err) ||
-        encoder_open(&e, t, special ? TOKENIZE_SPECIAL : 0, err) || !(w = err_calloc(1, sizeof *w, "the output", err)))
+    if (session_model_path(model, model_path, sizeof model_path, err) || gguf_open(&g, model_path, err) ||
+        tokenizer_open(&t, g, err) || encoder_open(&e, t, special ? TOKENIZE_SPECIAL : 0, err) ||
+        !(w = err_calloc(1, sizeof *w, "the output", err)))
         goto done;
     if (bos && tokenizer_bos(t) < 0) {
-        err_set(err, "%s: the model has no token that begins a text; leave --bos out", model);
+        err_set(err, "%s: the model has no token that begins a text; leave --bos out", model_path);
         goto done;
     }
     if (path && !(f = strcmp(path, "-") ? fopen(path, "rb") : stdin)) {

@@ -28,6 +28,8 @@ static const struct pretoken llama3 = {
     .adds_bos = true,
     .pattern = LLAMA3("{1,3}"),
 };
+/* Qwen2's tokenizer.json also puts text into Unicode's composed form first. A GGUF file does not ask for that; like llama.cpp, weir
+ * leaves the text as it is. */
 static const struct pretoken qwen2 = {
     .rules = PRETOKEN_QWEN2,
     .pattern = LLAMA3(""),

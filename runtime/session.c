@@ -47,14 +47,13 @@ static int check_set(const char *set, struct err *err)
     return err_set(err, "--set %s: must be NAME=NUMBER pairs like bm=128,bn=64", set);
 }
 
-/* Where the model lies: -m, WEIR_MODEL, or the cache folder. */
-static int model_path(const struct session_options *o, char *path, size_t room, struct err *err)
+int session_model_path(const char *given, char *path, size_t room, struct err *err)
 {
     const char *env = getenv("WEIR_MODEL"), *cache = getenv("WEIR_CACHE"), *xdg = getenv("XDG_CACHE_HOME"),
                *home = getenv("HOME");
     int n;
-    if (o->model || (env && *env)) {
-        n = snprintf(path, room, "%s", o->model ? o->model : env);
+    if (given || (env && *env)) {
+        n = snprintf(path, room, "%s", given ? given : env);
         return n < (int)room ? 0 : err_set(err, "--model: the path is too long");
     }
     if (cache && *cache)
@@ -88,7 +87,7 @@ int session_open(struct session *s, const struct session_options *o, struct err 
     }
     if (o->set)
         fprintf(stderr, "weir: --set %s has no effect: the CPU runs no generated kernels\n", o->set);
-    if (model_path(o, path, sizeof path, err) || model_open(&s->model, path, err))
+    if (session_model_path(o->model, path, sizeof path, err) || model_open(&s->model, path, err))
         return CMD_FAILED;
     if (tokenizer_open(&s->tokenizer, s->model.gguf, err)) {
         model_close(&s->model);

@@ -22,6 +22,10 @@ struct session_options {
  * activations that cost accuracy. */
 void session_options_init(struct session_options *o, bool int8);
 
+/* Where the model lies: what is given (-m), else WEIR_MODEL, else the default model in the cache folder. Returns 0, or -1 with
+ * *err saying how to get one. */
+int session_model_path(const char *given, char *path, size_t room, struct err *err);
+
 struct session {
     const struct session_options *options;
     struct model model;
