@@ -49,7 +49,8 @@ struct job {
     const char *name;
     CMUnitTestFunction run;
     enum emu_schedule schedule;
-    int sm, test; /* test: index into the cmocka tests */
+    int sm, test;     /* test: index into the cmocka tests */
+    bool only_faults; /* not looking for races: another schedule of the same case does */
     const char *tile_of;
     char tile[96];
     int d;
@@ -63,7 +64,8 @@ static int setup(void **state)
 {
     const struct job *j = *state;
     struct kit *k = calloc(1, sizeof *k);
-    struct emu_options o = {.schedule = j->schedule, .seed = (uint64_t)(j - jobs), .sm = j->sm};
+    struct emu_options o = {
+        .schedule = j->schedule, .seed = (uint64_t)(j - jobs), .sm = j->sm, .only_faults = j->only_faults};
     struct err err = {""};
     k->emulated = true;
     if (j->tile_of) {
@@ -250,7 +252,7 @@ int main(void)
         tests[test] =
             (struct CMUnitTest){.name = cases[i].name, .test_func = report, .initial_state = (void *)(intptr_t)test};
         for (int s = 0; s < NSCHEDULES; s++)
-            add_job(cases[i].name, cases[i].test_func, s, 80, test);
+            add_job(cases[i].name, cases[i].test_func, s, 80, test)->only_faults = s != EMU_RANDOM;
     }
     for (int i = 0; i < NCOVERED; i++) {
         int test = FIXED + NCASES + i;

@@ -183,12 +183,14 @@ static bool check_global(struct run *r, int t, const unsigned char *p, size_t by
                      a->bytes);
     if (!r->races)
         return true;
-    for (size_t i = offset; i < offset + bytes; i++) {
-        unsigned char bit = (unsigned char)(1u << i % 8);
+    /* Accesses are aligned to their size, so their bits lie in one byte, or are all of two. */
+    unsigned char bits = bytes < 8 ? (unsigned char)(((1u << bytes) - 1) << offset % 8) : 0xff;
+    for (unsigned char *w = &a->written[offset / 8]; w <= &a->written[(offset + bytes - 1) / 8]; w++) {
         if (kind == WRITE)
-            a->written[i / 8] |= bit;
-        else if (!(a->written[i / 8] & bit))
-            return found("%s byte %zu of device memory (%zu bytes), which nobody has written", verb(kind), i, a->bytes);
+            *w |= bits;
+        else if ((*w & bits) != bits)
+            return found("%s byte %zu of device memory (%zu bytes), which nobody has written", verb(kind),
+                         (size_t)(w - a->written) * 8 + (size_t)__builtin_ctz((unsigned)~*w & bits), a->bytes);
     }
     if (bytes > 1)
         for (size_t i = offset / 2; 2 * i < offset + bytes; i++)
