@@ -6,6 +6,7 @@
 
 #include "cmd.h"
 #include "generate.h"
+#include "memory.h"
 
 struct run_options {
     const char *text, *file;
@@ -68,6 +69,7 @@ static void print_json(const struct session *s, const struct prompt *p, const st
     cJSON_AddNumberToObject(top, "window", s->cascade.window);
     cJSON_AddNumberToObject(top, "reach", (double)cascade_reach(&s->cascade));
     cJSON_AddNumberToObject(top, "cache_bytes", (double)s->backend.cache_bytes(&s->backend));
+    cJSON_AddNumberToObject(top, "peak_memory_bytes", (double)memory_peak());
     char *line = cJSON_PrintUnformatted(top);
     printf("%s\n", line ? line : "{}");
     cJSON_free(line);

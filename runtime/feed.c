@@ -112,10 +112,14 @@ static int drain(struct feed *f, bool last, struct err *err)
         n = (size_t)(f->limit - f->fed);
     else if (!last)
         n -= n % stride;
-    int rc = n == 0 ? 0 : llama_feed(&f->s->backend, &f->s->model, &f->s->cascade, f->ids.id, n, after_chunk, f, err);
-    f->ids.count -= n;
-    memmove(f->ids.id, f->ids.id + n, f->ids.count * sizeof *f->ids.id);
-    return rc == 0 && full ? FEED_STOPPED : rc;
+    if (n > 0) {
+        int rc = llama_feed(&f->s->backend, &f->s->model, &f->s->cascade, f->ids.id, n, after_chunk, f, err);
+        if (rc)
+            return rc;
+        f->ids.count -= n;
+        memmove(f->ids.id, f->ids.id + n, f->ids.count * sizeof *f->ids.id);
+    }
+    return full ? FEED_STOPPED : 0;
 }
 
 int feed_text(struct feed *f, const char *text, size_t len, bool last, struct err *err)

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* The number in the first line of a file that begins with `key`, or SIZE_MAX. */
 static size_t number_in(const char *path, const char *key, size_t unit)
@@ -28,6 +29,12 @@ size_t memory_available(void)
     size_t group1 = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", "", 1);
     least = group2 < least ? group2 : least;
     return group1 < least ? group1 : least;
+}
+
+size_t memory_peak(void)
+{
+    struct rusage u;
+    return getrusage(RUSAGE_SELF, &u) == 0 ? (size_t)u.ru_maxrss * 1024 : 0;
 }
 
 int memory_check(size_t bytes, const char *what, struct err *err)

@@ -9,6 +9,9 @@
  * neither can be read. */
 size_t memory_available(void);
 
+/* The most bytes that this process had in memory at a time, mapped files included. */
+size_t memory_peak(void);
+
 /* Asked before a large allocation, since the system may promise more than it has: returns 0, or -1 with *err saying what
  * wants how much and how much there is. */
 int memory_check(size_t bytes, const char *what, struct err *err);

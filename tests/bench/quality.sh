@@ -3,15 +3,15 @@
 # usage: tests/bench/quality.sh [ppl|passkey]     (no argument: both; about an hour on two cores)
 # WEIR names the program (build/weir), MODEL the model and TEXT the prose; `make model text` fetches both into the cache folder.
 set -e
-cache=${WEIR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/weir}
-[ -n "$WEIR_CACHE$XDG_CACHE_HOME" ] || cache=$HOME/.cache/weir
+cache=${WEIR_CACHE:-${XDG_CACHE_HOME:+$XDG_CACHE_HOME/weir}}
+cache=${cache:-$HOME/.cache/weir}
 weir=${WEIR:-build/weir}
 model=${MODEL:-$cache/SmolLM2-135M-Instruct.Q4_1.gguf}
 text=${TEXT:-$cache/prose.txt}
 
 if [ "${1:-ppl}" = ppl ]; then
-    echo "Who stays: published rule (spans of one token), 6,000 tokens of prose, window 512, stride 256"
-    "$weir" eval ppl -m "$model" -f "$text" --max-tokens 6000 --window 512 --stride 256 --span 1 \
+    echo "Who stays: published rule (spans of one token), 6,000 tokens of prose, window 256, stride 128"
+    "$weir" eval ppl -m "$model" -f "$text" --max-tokens 6000 --window 256 --stride 128 --span 1 \
         --compare '--subcaches 1' --compare '--select score' --compare '--select random' \
         --compare '--select newest' --compare '--select oldest'
     echo
