@@ -24,7 +24,7 @@ int move_planner_init(struct move_planner *m, const struct cascade_params *p, st
     int spans = completed < held ? (int)completed : held; /* that one part completes, at most */
     int sinks = p->sinks < p->stride ? p->sinks : p->stride;
     int candidates = spans * (p->subcaches - 1);
-    int slots = slot_number(p, p->subcaches - 1, held);
+    int slots = p->subcaches * held + 1; /* ring 0 has one more */
     m->most_nodes = candidates + spans + 1 + (sinks + p->span - 1) / p->span;
     m->room = (size_t)align16(sizeof(struct move_plan)) +
               (size_t)align16(((size_t)m->most_nodes + 1) * sizeof(int32_t)) +

@@ -359,7 +359,7 @@ void update_random_streams(void **state)
 {
     struct kit *kit = KIT(state);
     static const char *const tiles[] = {"", "wp=2 sl=1 u=2", "wp=4 sl=4 u=8", "wp=8 sl=2 u=4"};
-    int streams = kit->emulated ? 24 : 300;
+    int streams = kit->emulated ? 40 : 300;
     for (int i = 0; i < streams; i++) {
         static const int spans[] = {1, 4, 8, 3};
         int span = spans[i % 4], w = span * kit_int(kit, 1, kit->emulated ? 6 : 20);
