@@ -6,7 +6,7 @@
 /* Splits of attn_decode for up to `keys` held keys: as many as fill the GPU once, each of at least 64 keys. */
 int attn_decode_splits(int sms, int blocks_per_sm, int kv_heads, int keys);
 
-/* Slices of attn_merge: a row a thread, but no more blocks than the GPU holds at a time. */
-int attn_merge_slices(int sms, int blocks_per_sm, int cascades, int keys, int threads);
+/* Slices of attn_merge: two blocks a multiprocessor, which find room beside attn_decode and so wait for it on the spot. */
+int attn_merge_slices(int sms, int cascades, int keys, int threads);
 
 #endif

@@ -68,7 +68,8 @@ DEVICE void turn_query(unsigned *turned, const unsigned *q, const struct f2 *rot
  *   part_o     [heads][splits][${d}] sum of 2^(logit - m) v      part_ml [heads][splits] m, l = sum of 2^(logit - m)
  *
  * Each warp has tiles of its own and asks for them ${st - 1} ahead, so no warp waits for another before the end. With overlapping
- * launches the first tiles are asked for before the kernel ahead has ended: it must not write caches, step or table. */
+ * launches the first tiles are asked for before the kernels ahead have ended, so none of these may write this layer's caches,
+ * the step or the table: the first launch of a step does not overlap. */
 KERNEL(${name}, ${threads}, ${min_blocks})
 (const half_t *q, const half_t *k_cache, const half_t *v_cache, const half_t *k_new, const half_t *v_new,
  const struct attn_step *step, const struct f2 *RESTRICT rot, float *logits, float *part_o, struct f2 *part_ml, int rows,
@@ -79,6 +80,8 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     half_t *stages = (half_t *)smem() + w * ${st * 2 * bn * pad};
     unsigned *q_s = (unsigned *)(smem() + ${q_at}); /* [${8 * halves}][${d // 2}] pairs, zeros past head ${g - 1} */
     struct segment *segment = (struct segment *)(smem() + ${segments_at});
+
+    grid_launch_next();
 
     /* 1. What of each run lies in this split. */
     const int nruns = step->nruns, held = step->held;
@@ -126,7 +129,6 @@ ${indent}ahead_stage = ahead_stage == ${st - 1} ? 0 : ahead_stage + 1;
 
     /* 3. The queries. */
     grid_wait();
-    grid_launch_next();
     for (int i = tid(); i < ${8 * halves * d // 2}; i += ${threads})
         q_s[i] = i < ${g * d // 2} ? ((const unsigned *)(q + (i64)kv * ${g * d}))[i] : 0;
     sync_block();

@@ -1,14 +1,30 @@
 % local pieces = b * d // 8          -- 16-byte pieces of a span's keys; its values have as many
 % local columns = 2 * pieces // sl   -- of both, those of one slice
+% local numbers = 4                      -- scores and origins in flight a thread
+% local batch = math.min(b, 16)       -- scores in flight a thread
 % include "move_plan.cu.t"
 
-/* What a node comes to for one head. */
-struct move {
+/* What a node comes to for one head, in 16 bytes. */
+struct __attribute__((aligned(16))) move {
     int from;  /* first row of the span that moves; or the token that belongs to row `to` */
     int to;    /* first row of the slot, -1: what is there stays */
     int turn;
     int range; /* 0: a whole span; else rows range % 65536 .. range / 65536 - 1 of the slot are the chunk's tokens */
 };
+
+DEVICE struct move load_move(const struct move *p)
+{
+    struct u4 x = ld16(p);
+    struct move m = {(int)x.x, (int)x.y, (int)x.z, (int)x.w};
+    return m;
+}
+
+/* The row of the cache that gets row `at` of a move, or -1. */
+DEVICE int target(struct move m, int at)
+{
+    bool mine = m.range == 0 || (at >= (m.range & 65535) && at < m.range >> 16);
+    return m.to >= 0 && mine ? m.to + at : -1;
+}
 
 /* A number whose order is that of 64 bits from *origin* and seed. Its upper 53 bits count. */
 DEVICE double mixed(i64 origin, u64 seed)
@@ -30,11 +46,18 @@ DEVICE double span_merit(const float *score, const i64 *origin, int row, int sel
         return mixed(origin[row], seed);
     double sum = 0.0;
     float top = NEG_INF;
-    for (int i = 0; i < ${b}; i++) {
-        float s = score[row + i];
-        s = s == s ? s : NEG_INF;
-        top = max_f(top, s);
-        sum += (double)s;
+    for (int first = 0; first < ${b}; first += ${batch}) {
+        float s[${batch}];
+        UNROLL
+        for (int i = 0; i < ${batch}; i++)
+            s[i] = first + i < ${b} ? score[row + first + i] : NEG_INF;
+        UNROLL
+        for (int i = 0; i < ${batch}; i++) {
+            s[i] = s[i] == s[i] ? s[i] : NEG_INF;
+            top = max_f(top, s[i]);
+            if (mean && first + i < ${b})
+                sum += (double)s[i];
+        }
     }
     if (!mean)
         return (double)top;
@@ -77,11 +100,8 @@ DEVICE int winner_of(struct move_node node, const struct move_candidate *candida
 }
 
 /* 8 elements as 4 pairs, each rotated. Turning backwards is turning by the other sign's sine. */
-DEVICE struct u4 turn_piece(struct u4 x, const struct f2 *rot, int turn, int piece)
+DEVICE struct u4 turn_piece(struct u4 x, struct f4 ab, struct f4 cd, float sign)
 {
-    const struct f4 *by = (const struct f4 *)(rot + (i64)(turn < 0 ? -turn : turn) * ${d // 2} + piece * 4);
-    const struct f4 ab = by[0], cd = by[1];
-    const float sign = turn < 0 ? -1.0f : 1.0f;
     struct f2 a = unpack2(x.x), b = unpack2(x.y), c = unpack2(x.z), e = unpack2(x.w);
     struct u4 r;
     r.x = pack2(a.x * ab.x - a.y * (sign * ab.y), a.x * (sign * ab.y) + a.y * ab.x);
@@ -168,49 +188,75 @@ KERNEL(${name}, ${threads}, ${min_blocks})
         const int at = column % ${pieces} / ${d // 8}, piece = column % ${d // 8};
         half_t *cache = (key ? k_cache : v_cache) + piece * 8;
         const half_t *chunk = (key ? k_chunk : v_chunk) + piece * 8;
-        for (int base = tree[mine]; base < tree[mine + 1]; base += ${u}) {
-            const int count = min_i(tree[mine + 1] - base, ${u});
+        const int first = tree[mine], last = tree[mine + 1];
+        for (int base = first; base < last; base += ${u}) {
+            struct move m[${u}];
             struct u4 x[${u}];
+            struct f4 ab[${u}], cd[${u}];
+            const half_t *from[${u}];
             int to[${u}], turn[${u}];
             UNROLL
+            for (int i = 0; i < ${u}; i++)
+                m[i] = load_move(move + min_i(base + i, last - 1));
+            UNROLL
             for (int i = 0; i < ${u}; i++) {
-                to[i] = -1;
-                turn[i] = 0;
-                if (i < count) {
-                    const struct move m = move[base + i];
-                    const bool token = m.range != 0;
-                    if (m.to >= 0 && (!token || (at >= (m.range & 65535) && at < m.range >> 16))) {
-                        to[i] = m.to + at;
-                        turn[i] = key && turning ? m.turn + (token ? at : 0) : 0;
-                        x[i] = ld16(token ? chunk + (i64)(m.from + at) * chunk_stride : cache + (i64)(m.from + at) * ${d});
-                    }
-                }
+                const bool token = m[i].range != 0;
+                to[i] = base + i < last ? target(m[i], at) : -1;
+                turn[i] = to[i] >= 0 && key && turning ? m[i].turn + (token ? at : 0) : 0;
+                from[i] = (token ? chunk : cache) + (i64)(m[i].from + at) * (token ? chunk_stride : ${d});
+                if (to[i] < 0)
+                    from[i] = (const half_t *)(move + first); /* any memory will do: loads without conditions stay together */
             }
             UNROLL
             for (int i = 0; i < ${u}; i++)
+                x[i] = ld16(from[i]);
+            UNROLL
+            for (int i = 0; i < ${u}; i++) {
+                const struct f4 *by = (const struct f4 *)(rot + (i64)(turn[i] < 0 ? -turn[i] : turn[i]) * ${d // 2} + piece * 4);
+                ab[i] = by[0];
+                cd[i] = by[1];
+            }
+            UNROLL
+            for (int i = 0; i < ${u}; i++) {
+                const struct u4 turned = turn_piece(x[i], ab[i], cd[i], turn[i] < 0 ? -1.0f : 1.0f);
                 if (to[i] >= 0)
-                    st16(cache + (i64)to[i] * ${d}, turn[i] ? turn_piece(x[i], rot, turn[i], piece) : x[i]);
+                    st16(cache + (i64)to[i] * ${d}, turn[i] ? turned : x[i]);
+            }
         }
     }
 
-    /* 3. Scores and origins. */
+    /* 3. Scores and origins, a row of a slot a thread; all are read before the first of them is written. */
     sync_block();
     if (!*mover_s)
         return;
     fence_device();
-    for (int item = tid(); item < (last_tree - first_tree) * ${b}; item += ${threads}) {
-        const int mine = first_tree + item / ${b}, at = item % ${b};
-        for (int i = tree[mine]; i < tree[mine + 1]; i++) {
-            const struct move m = move[i];
-            if (m.to < 0)
-                continue;
-            if (m.range == 0) {
-                score[m.to + at] = score[m.from + at];
-                origin[m.to + at] = origin[m.from + at];
-            } else if (at >= (m.range & 65535) && at < m.range >> 16) {
-                score[m.to + at] = chunk_score[m.from + at];
-                origin[m.to + at] = first_token + m.from + at;
-            }
+    const int items = (last_node - first_node) * ${b};
+    for (int base = 0; base < items; base += ${numbers * threads}) {
+        struct move m[${numbers}];
+        float s[${numbers}];
+        i64 number[${numbers}];
+        int to[${numbers}];
+        UNROLL
+        for (int i = 0; i < ${numbers}; i++)
+            m[i] = load_move(move + first_node + min_i(base + i * ${threads} + tid(), items - 1) / ${b});
+        UNROLL
+        for (int i = 0; i < ${numbers}; i++) {
+            const int item = base + i * ${threads} + tid(), at = item % ${b};
+            const bool token = m[i].range != 0;
+            const float *from = (token ? chunk_score : score) + m[i].from + at;
+            to[i] = item < items ? target(m[i], at) : -1;
+            number[i] = first_token + m[i].from + at;
+            if (to[i] >= 0)
+                s[i] = *from;
+            if (to[i] >= 0 && !token)
+                number[i] = origin[m[i].from + at];
         }
+        sync_block();
+        UNROLL
+        for (int i = 0; i < ${numbers}; i++)
+            if (to[i] >= 0) {
+                score[to[i]] = s[i];
+                origin[to[i]] = number[i];
+            }
     }
 }

@@ -96,10 +96,19 @@ DEVICE struct f2 unpack2(unsigned v)
 }
 % end
 
-/* 16 bytes at once, 16-byte aligned. The _stream loads leave L1 alone and are for memory that nobody writes during the
+/* 16 bytes at once, 16-byte aligned, from device memory but for lds16 and sts16. ld16 and st16 keep their order: several ld16 in a
+ * row are under way together, where the compiler might take plain ones apart or put them off. The _stream loads leave L1 alone and are for memory that nobody writes during the
  * kernel; the _l2 load sees what other blocks wrote before a fence_device. */
-DEVICE struct u4 ld16(const void *p) { return *(const struct u4 *)p; }
-DEVICE void st16(void *p, struct u4 v) { *(struct u4 *)p = v; }
+DEVICE struct u4 ld16(const void *p)
+{
+    struct u4 r;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p) : "memory");
+    return r;
+}
+DEVICE void st16(void *p, struct u4 v)
+{
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
 DEVICE struct u4 lds16(const void *p) { return *(const struct u4 *)p; }
 DEVICE void sts16(void *p, struct u4 v) { *(struct u4 *)p = v; }
 DEVICE struct u4 ld16_stream(const void *p)

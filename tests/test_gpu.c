@@ -39,8 +39,11 @@ static int teardown(void **state)
     return 0;
 }
 
-int main(void)
+/* test_gpu [PATTERN]: only the cases whose names match, "update_*". */
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         DECODE_CASES(cmocka_unit_test),
         PREFILL_CASES(cmocka_unit_test),

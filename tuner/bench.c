@@ -25,7 +25,8 @@ int bench_start(struct bench *b, const char *usage, const char *what, int argc, 
         {"--layers", NULL, OPTION_INT, &b->layers, "L", "layers whose caches take turns, so that no L2 holds them (8)",
          1, 1024, NULL},
         {"--type", NULL, OPTION_CHOICE, &b->type, "fp16|bf16", "data type (bf16)", 0, 0, NULL},
-        {"--set", NULL, OPTION_TEXT, &b->set, "N=V[,N=V]", "tile parameters: --set bn=32,st=2", 0, 0, NULL},
+        {"--set", NULL, OPTION_TEXT, &b->set, "[KERNEL.]N=V[,...]",
+         "tile parameters, of all kernels or of one: --set bn=32,attn_merge.u=2", 0, 0, NULL},
         {"--output", "-o", OPTION_CHOICE, &b->format, "md|csv|json", "form of the table (md)", 0, 0, NULL},
         {"--templates", NULL, OPTION_TEXT, &b->templates, "DIR", "folder with gen/ and templates/", 0, 0, NULL},
         {0},
@@ -86,11 +87,14 @@ int bench_kernel(struct bench *b, const char *kernel, const char *params, struct
         param[n++] = (struct gen_param){word, value};
     }
     for (int i = 0; i < b->nparams; i++) {
-        int has = gen_has_param(b->gen, kernel, b->param[i].name, err);
+        const char *name = b->param[i].name, *dot = strchr(name, '.');
+        if (dot && ((size_t)(dot - name) != strlen(kernel) || strncmp(name, kernel, strlen(kernel)) != 0))
+            continue;
+        int has = gen_has_param(b->gen, kernel, dot ? dot + 1 : name, err);
         if (has < 0)
             return -1;
         if (has)
-            param[n++] = b->param[i];
+            param[n++] = (struct gen_param){dot ? dot + 1 : name, b->param[i].value};
     }
     if (kernel_get(b->gen, &b->cache, &b->dev, kernel, param, n, out, err) != 0)
         return -1;

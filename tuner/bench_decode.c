@@ -195,8 +195,7 @@ static int run_case(struct bench *b, int window, struct err *err)
     if (open_kernels(&c, err) != 0)
         goto done;
     c.splits = attn_decode_splits(b->dev.facts.sms, bench_blocks(b, &c.decode), b->kv_heads, c.rows);
-    c.slices =
-        attn_merge_slices(b->dev.facts.sms, bench_blocks(b, &c.merge), c.cascades, c.rows, (int)c.merge.gen.threads);
+    c.slices = attn_merge_slices(b->dev.facts.sms, c.cascades, c.rows, (int)c.merge.gen.threads);
     if (open_memory(&c, err) != 0 || bench_angles(b, c.rows + window / c.p.subcaches + 1, &c.rot, err) != 0 ||
         put_plan(&c, t + c.p.span / 2, 0, err) != 0 || put_plan(&c, t + c.p.span - 1, 1, err) != 0)
         goto done;
