@@ -17,76 +17,76 @@ enum { Q_AT = 0, STAGE_AT = ${q_bytes}, STAGE = ${2 * tile_bytes}, V_AT = ${tile
 #define SCALE ${("%.9ff"):format(scale)} /* log2(e) / sqrt(${d}): everything is in the log2 domain */
 #define SLACK 8.0f                        /* a row's reference may lag behind its maximum by so much before O is rescaled */
 
-struct keys { /* where the tiles come from */
-    const half_t *kc, *vc, *k, *v; /* the kernel's arguments */
-    int k_stride, v_stride;
-    int key_head;   /* this block's */
-    int causal_end; /* chunk keys that its last query sees */
+struct feed { /* the tile that is copied next: a part of a run or of the chunk */
+    const half_t *k, *v; /* what this thread copies of it: row tid / ${span}, piece tid % ${span}, and rows further on */
+    int ahead, left;     /* runs from its own on, 0: it is of the chunk; rows of the segment from the tile on, 0 or less: none */
+};
+
+struct source { /* the kernel's arguments, and what the block takes of them */
+    const half_t *kc, *vc, *k, *v;
     const struct attn_step *step;
+    int k_stride, v_stride, key_head;
+    int causal_end; /* chunk keys that the block's last query sees */
 };
 
-struct cursor { /* a tile: keys at .. at + ${bn} - 1 of a segment of `end` keys; segment nruns is the chunk */
-    int segment, at, end;
-};
-
-DEVICE int segment_length(const struct keys *w, int segment)
+DEVICE int segment_length(const struct source *w, int segment)
 {
     return segment < w->step->nruns ? w->step->run[segment].len : w->causal_end;
 }
 
-/* The first tile of the next segment that holds keys; segment nruns + 1: no more. */
-DEVICE void enter_segment(const struct keys *w, struct cursor *c, int segment)
-{
-    int nruns = w->step->nruns;
-    while (segment < nruns && w->step->run[segment].len <= 0)
-        segment++;
-    c->segment = segment;
-    c->at = 0;
-    c->end = segment <= nruns ? segment_length(w, segment) : 0;
-}
+/* Elements from row to row. */
+DEVICE int k_step(const struct feed *f, const struct source *w) { return f->ahead > 0 ? ${d} : w->k_stride; }
+DEVICE int v_step(const struct feed *f, const struct source *w) { return f->ahead > 0 ? ${d} : w->v_stride; }
 
-DEVICE void next_tile(const struct keys *w, struct cursor *c)
+/* ahead: as in the feed; -1: the end. Runs are never empty, so each segment has a tile. */
+DEVICE void enter_segment(struct feed *f, const struct source *w, int ahead)
 {
-    c->at += ${bn};
-    if (c->at >= c->end)
-        enter_segment(w, c, c->segment + 1);
-}
-
-/* Starts the copy of the tile under the cursor, of the keys (cache kc, chunk k) or the values (vc, v). Rows that the segment has
- * not become zeros. */
-DEVICE void copy_tile(const struct keys *w, const struct cursor *c, const half_t *cache, const half_t *chunk, int stride, unsigned char *to)
-{
-    int row = tid() / ${span}, piece = tid() % ${span}, valid = c->end - c->at;
-    const half_t *from = chunk + (i64)c->at * stride + w->key_head * ${d};
-    if (c->segment < w->step->nruns) {
-        from = cache + ((i64)w->key_head * w->step->rows + w->step->run[c->segment].row + c->at) * ${d};
-        stride = ${d};
+    int me = opaque(tid()), row = me / ${span}, piece = me % ${span}, segment = w->step->nruns - ahead;
+    f->ahead = ahead;
+    f->left = ahead < 0 ? 0 : segment_length(w, segment);
+    if (ahead > 0) {
+        i64 at = ((i64)w->key_head * w->step->rows + w->step->run[segment].row + row) * ${d} + piece * 8;
+        f->k = w->kc + at;
+        f->v = w->vc + at;
+    } else {
+        f->k = w->k + w->key_head * ${d} + (i64)row * w->k_stride + piece * 8;
+        f->v = w->v + w->key_head * ${d} + (i64)row * w->v_stride + piece * 8;
     }
-    from += piece * 8;
-    to += swizzle(row, piece);
-    if (valid >= ${bn}) {
+}
+
+DEVICE void next_tile(struct feed *f, const struct source *w)
+{
+    f->k += ${bn} * k_step(f, w);
+    f->v += ${bn} * v_step(f, w);
+    f->left -= ${bn};
+    if (f->left <= 0)
+        enter_segment(f, w, f->ahead - 1);
+}
+
+/* Starts the copy of ${bn} rows; those that the segment has not become zeros. No branch, so that the copies run in the shadow of
+ * the products. */
+DEVICE void copy_tile(const half_t *from, int step, int left, unsigned char *to)
+{
+    int row = tid() / ${span};
+    to += swizzle(row, tid() % ${span});
+    left -= row;
 % for i = 0, (bn + pass - 1) // pass - 1 do
 %   local guard = (i + 1) * pass > bn and ("if (row < %d) "):format(bn - i * pass) or ""
 %   for j = 0, chunks // span - 1 do
-        ${guard}cp_async16(to + ${i * pass * 2 * d + j * span * 16}, from + (i64)(row + ${i * pass}) * stride + ${j * span * 8});
+    ${guard}cp_async16_zfill(to + ${i * pass * 2 * d + j * span * 16}, from + ${j * span * 8}, left > ${i * pass});
 %   end
+    from += ${pass} * step;
 % end
-    } else {
-        NO_UNROLL
-        for (int r = row; r < ${bn}; r += ${pass}, to += ${pass * 2 * d})
-            UNROLL
-            for (int j = 0; j < ${chunks // span}; j++)
-                cp_async16_zfill(to + j * ${span * 16}, from + (i64)min_i(r, valid - 1) * stride + j * ${span * 8}, r < valid);
-    }
 }
 
 /* This warp's query rows to shared memory, turned in fp32 by `angle` + row; `rot` NULL: as they are. */
 DEVICE void stage_queries(unsigned char *to, const half_t *q, i64 q_stride, const struct f2 *rot, int angle, int row0, int rows)
 {
     sync_warp();
+    int me = opaque(lane());
     UNROLL
     for (int i = 0; i < ${mt * chunks // 2}; i++) {
-        int u = i * 32 + lane(), r = u / ${chunks}, c = u % ${chunks};
+        int u = i * 32 + me, r = u / ${chunks}, c = u % ${chunks};
         struct u4 x = {0, 0, 0, 0};
         if (row0 + r < rows) {
             x = ld16(q + (row0 + r) * q_stride + c * 8);
@@ -181,7 +181,15 @@ DEVICE void raise_reference(struct rows *a, float s[${mt}][${nb}][4])
         }
 }
 
-/* O += P.V with P = exp2(S - m); l += the sums of P. v: the first ${pd} pieces of V, asked for before. */
+/* Asks for the first pieces of V, before they are needed. */
+DEVICE void first_values(unsigned v[${pd + 1}][4], unsigned va)
+{
+    UNROLL
+    for (int t = 0; t < ${pd}; t++)
+        ldmatrix_x4_trans(v[t], smem() + columns16(va, t));
+}
+
+/* O += P.V with P = exp2(S - m); l += the sums of P. v: the first ${pd} pieces of V. */
 DEVICE void values_of_tile(struct rows *a, float s[${mt}][${nb}][4], unsigned v[${pd + 1}][4], unsigned va)
 {
     UNROLL
@@ -227,57 +235,45 @@ DEVICE void mask_tile(float s[${mt}][${nb}][4], int valid, bool chunk, int diago
             }
 }
 
-/* The tile under `now`: waits for it, starts the copy of a later one, and takes it into the warp's rows. */
-DEVICE void take_tile(struct rows *a, const struct keys *w, struct cursor *now, struct cursor *ahead, int *stage, bool masked, bool chunk,
+/* The next tile, which holds the keys from `at` on of a segment of `end`: waits for it, starts the copy of a later one, and takes
+ * it into the warp's rows. */
+DEVICE void take_tile(struct rows *a, struct feed *f, const struct source *w, unsigned *stage, bool masked, bool chunk, int at, int end,
                       int row0, unsigned qa, unsigned klane, unsigned vlane)
 {
     float s[${mt}][${nb}][4];
+    unsigned v[${pd + 1}][4];
 % if st == 1 then
     cp_async_wait(0);
     sync_block(); /* K is there, and V is free */
-    copy_tile(w, now, w->vc, w->v, w->v_stride, smem() + STAGE_AT + V_AT);
+    copy_tile(f->v, v_step(f, w), f->left, smem() + STAGE_AT + V_AT);
     cp_async_commit();
     scores_of_tile(a, s, qa, STAGE_AT + klane);
+    next_tile(f, w);
     if (masked)
-        mask_tile(s, now->end - now->at, chunk, row0 - now->at);
+        mask_tile(s, end - at, chunk, row0 - at);
     raise_reference(a, s);
     cp_async_wait(0);
     sync_block(); /* V is there, and K is free */
-    if (ahead->segment <= w->step->nruns) {
-        copy_tile(w, ahead, w->kc, w->k, w->k_stride, smem() + STAGE_AT);
-        next_tile(w, ahead);
-    }
+    copy_tile(f->k, k_step(f, w), f->left, smem() + STAGE_AT);
     cp_async_commit();
-    unsigned v[${pd + 1}][4];
-    UNROLL
-    for (int t = 0; t < ${pd}; t++)
-        ldmatrix_x4_trans(v[t], smem() + columns16(STAGE_AT + V_AT + vlane, t));
+    first_values(v, STAGE_AT + V_AT + vlane);
     values_of_tile(a, s, v, STAGE_AT + V_AT + vlane);
 % else
+    unsigned here = *stage, free = here == STAGE_AT ? STAGE_AT + ${st - 1} * STAGE : here - STAGE;
+    *stage = here == STAGE_AT + ${st - 1} * STAGE ? STAGE_AT : here + STAGE;
     cp_async_wait(${st - 2});
     sync_block(); /* the tile is there, and the stage before it is free */
-    if (ahead->segment <= w->step->nruns) {
-        int to = *stage == 0 ? ${st - 1} : *stage - 1;
-        copy_tile(w, ahead, w->kc, w->k, w->k_stride, smem() + STAGE_AT + to * STAGE);
-        copy_tile(w, ahead, w->vc, w->v, w->v_stride, smem() + STAGE_AT + to * STAGE + V_AT);
-        next_tile(w, ahead);
-    }
+    copy_tile(f->k, k_step(f, w), f->left, smem() + free);
+    copy_tile(f->v, v_step(f, w), f->left, smem() + free + V_AT);
     cp_async_commit();
-    unsigned at = STAGE_AT + *stage * STAGE;
-    *stage = *stage == ${st - 1} ? 0 : *stage + 1;
-    if (!masked || !chunk || now->at < row0 + ${16 * mt}) { /* else all of the tile's keys come after the warp's rows */
-        scores_of_tile(a, s, qa, at + klane);
-        if (masked)
-            mask_tile(s, now->end - now->at, chunk, row0 - now->at);
-        unsigned v[${pd + 1}][4];
-        UNROLL
-        for (int t = 0; t < ${pd}; t++)
-            ldmatrix_x4_trans(v[t], smem() + columns16(at + V_AT + vlane, t));
-        raise_reference(a, s);
-        values_of_tile(a, s, v, at + V_AT + vlane);
-    }
+    scores_of_tile(a, s, qa, here + klane);
+    first_values(v, here + V_AT + vlane);
+    next_tile(f, w);
+    if (masked)
+        mask_tile(s, end - at, chunk, row0 - at);
+    raise_reference(a, s);
+    values_of_tile(a, s, v, here + V_AT + vlane);
 % end
-    now->at += ${bn};
 }
 
 /* O = softmax(Q.K^T / sqrt(d)).V and lse = log2 of the softmax's denominator, in the log2 domain.
@@ -295,33 +291,19 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     if (tile0 >= T)
         return;
     int row0 = tile0 + warp() * ${16 * mt};
-    struct keys w;
-    w.kc = kc;
-    w.vc = vc;
-    w.k = k;
-    w.v = v;
-    w.k_stride = k_stride;
-    w.v_stride = v_stride;
-    w.key_head = head / group;
-    w.causal_end = min_i(T, tile0 + ${bm});
-    w.step = step;
-
-    struct cursor now, ahead;
-    enter_segment(&w, &now, 0);
-    ahead = now;
-    int stage = 0;
+    struct source w = {kc, vc, k, v, step, k_stride, v_stride, head / group, min_i(T, tile0 + ${bm})};
+    struct feed f;
+    enter_segment(&f, &w, nruns);
+    unsigned stage = STAGE_AT;
 % if st == 1 then
-    copy_tile(&w, &ahead, kc, k, k_stride, smem() + STAGE_AT);
-    next_tile(&w, &ahead);
+    copy_tile(f.k, k_step(&f, &w), f.left, smem() + STAGE_AT);
     cp_async_commit();
 % else
     for (int i = 0; i < ${st - 1}; i++) {
-        if (ahead.segment <= nruns) {
-            copy_tile(&w, &ahead, kc, k, k_stride, smem() + STAGE_AT + i * STAGE);
-            copy_tile(&w, &ahead, vc, v, v_stride, smem() + STAGE_AT + i * STAGE + V_AT);
-            next_tile(&w, &ahead);
-        }
+        copy_tile(f.k, k_step(&f, &w), f.left, smem() + STAGE_AT + i * STAGE);
+        copy_tile(f.v, v_step(&f, &w), f.left, smem() + STAGE_AT + i * STAGE + V_AT);
         cp_async_commit();
+        next_tile(&f, &w);
     }
 % end
 
@@ -336,32 +318,32 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     }
 
     /* What a lane reads: of Q and V rows lane % 16 and piece lane / 16; of K rows lane % 8 + 8 * (lane / 16), piece lane / 8 % 2. */
-    unsigned char *mine = smem() + Q_AT + warp() * ${16 * mt * 2 * d};
-    unsigned qa = Q_AT + warp() * ${16 * mt * 2 * d} + swizzle(lane() % 16, lane() / 16);
     unsigned vlane = swizzle(lane() % 16, lane() / 16), klane = swizzle(lane() % 8 + lane() / 16 * 8, lane() / 8 % 2);
+    unsigned qa = Q_AT + warp() * ${16 * mt * 2 * d} + vlane;
 
-    while (now.segment <= nruns) {
-        bool chunk = now.segment == nruns;
-        stage_queries(mine, q + head * ${d}, q_stride, rot, chunk ? 0 : step->held - step->run[now.segment].shift, row0, T);
+    for (int segment = 0; segment <= nruns; segment++) {
+        bool chunk = segment == nruns;
+        stage_queries(smem() + Q_AT + opaque(warp()) * ${16 * mt * 2 * d}, q + head * ${d}, q_stride, rot, chunk ? 0 : step->held - step->run[segment].shift, row0, T);
 % if qr == 1 then
         UNROLL
-        for (int i = 0; i < ${mt}; i++) {
+        for (int i = 0; i < ${mt}; i++)
             UNROLL
             for (int k = 0; k < ${kd}; k++)
                 ldmatrix_x4(a.q[i][k], smem() + columns16(qa, k) + i * ${16 * 2 * d});
-        }
 % end
-        int whole = (chunk ? min_i(tile0 + 1, now.end) : now.end) / ${bn} * ${bn}; /* keys in tiles that need no mask */
+        int end = segment_length(&w, segment), at = 0;
+        int whole = (chunk ? min_i(tile0 + 1, end) : end) / ${bn} * ${bn}; /* keys in tiles that need no mask */
         NO_UNROLL
-        while (now.at < whole)
-            take_tile(&a, &w, &now, &ahead, &stage, false, chunk, row0, qa, klane, vlane);
+        for (; at < whole; at += ${bn})
+            take_tile(&a, &f, &w, &stage, false, chunk, at, end, row0, qa, klane, vlane);
         NO_UNROLL
-        while (now.at < now.end)
-            take_tile(&a, &w, &now, &ahead, &stage, true, chunk, row0, qa, klane, vlane);
-        enter_segment(&w, &now, now.segment + 1);
+        for (; at < end; at += ${bn})
+            take_tile(&a, &f, &w, &stage, true, chunk, at, end, row0, qa, klane, vlane);
     }
 
     /* O / l, through this warp's part of Q's place, so that whole rows are written. */
+    unsigned char *mine = smem() + Q_AT + opaque(warp()) * ${16 * mt * 2 * d};
+    int me = opaque(lane());
     sync_warp();
     UNROLL
     for (int i = 0; i < ${mt}; i++)
@@ -371,17 +353,17 @@ KERNEL(${name}, ${threads}, ${min_blocks})
             l += shfl_xor_f(l, 1);
             l += shfl_xor_f(l, 2);
             float inverse = 1.0f / l;
-            int r = 16 * i + 8 * h + lane() / 4;
-            if (lane() % 4 == 0 && row0 + r < T)
+            int r = 16 * i + 8 * h + me / 4;
+            if (me % 4 == 0 && row0 + r < T)
                 lse[(i64)head * T + row0 + r] = a.m[i][h] + log2_f(l);
             UNROLL
             for (int n = 0; n < ${nd}; n++)
-                *(unsigned *)(mine + swizzle(r, n) + lane() % 4 * 4) = pack2(a.o[i][n][2 * h] * inverse, a.o[i][n][2 * h + 1] * inverse);
+                *(unsigned *)(mine + swizzle(r, n) + me % 4 * 4) = pack2(a.o[i][n][2 * h] * inverse, a.o[i][n][2 * h + 1] * inverse);
         }
     sync_warp();
     UNROLL
     for (int i = 0; i < ${mt * chunks // 2}; i++) {
-        int u = i * 32 + lane(), r = u / ${chunks}, c = u % ${chunks};
+        int u = i * 32 + me, r = u / ${chunks}, c = u % ${chunks};
         if (row0 + r < T)
             st16(o + ((i64)(row0 + r) * heads + head) * ${d} + c * 8, lds16(mine + swizzle(r, c)));
     }

@@ -21,42 +21,25 @@ struct place { /* of a key of the block */
     int angle; /* by which its queries are turned beyond their index in the chunk */
 };
 
-struct queries { /* what passes by */
-    const half_t *q;  /* this head's rows */
-    const float *lse; /* this head's */
-    int stride, T;
-    float log2_gamma;
-};
-
-/* Starts the copy of ${bq} query rows from `first`; rows at and beyond T become zeros. */
-DEVICE void copy_queries(const struct queries *w, int first, unsigned char *to)
+/* Starts the copy of ${bq} query rows; those that are not left become zeros. */
+DEVICE void copy_queries(const half_t *from, int stride, int left, unsigned char *to)
 {
-    int row = tid() / ${span}, piece = tid() % ${span};
-    const half_t *from = w->q + piece * 8;
-    to += swizzle(row, piece);
-    if (first + ${bq} <= w->T) {
-        from += (i64)(first + row) * w->stride;
+    int row = tid() / ${span};
+    to += swizzle(row, tid() % ${span});
+    left -= row;
 % for i = 0, (bq + pass - 1) // pass - 1 do
 %   local guard = (i + 1) * pass > bq and ("if (row < %d) "):format(bq - i * pass) or ""
 %   for j = 0, chunks // span - 1 do
-        ${guard}cp_async16(to + ${i * pass * 2 * d + j * span * 16}, from + (i64)${i * pass} * w->stride + ${j * span * 8});
+    ${guard}cp_async16_zfill(to + ${i * pass * 2 * d + j * span * 16}, from + ${j * span * 8}, left > ${i * pass});
 %   end
+    from += ${pass} * stride;
 % end
-    } else {
-        NO_UNROLL
-        for (int r = first + row; r < first + ${bq}; r += ${pass}, to += ${pass * 2 * d})
-            UNROLL
-            for (int j = 0; j < ${chunks // span}; j++)
-                cp_async16_zfill(to + j * ${span * 16}, from + (i64)min_i(r, w->T - 1) * w->stride + j * ${span * 8}, r < w->T);
-    }
 }
 
-/* C of query m. The last row's weight is 1 whatever gamma is, also 0. */
-DEVICE float query_constant(const struct queries *w, int m)
+/* C of the query with so many rows of the chunk behind it. The last row's weight is 1 whatever gamma is, also 0. */
+DEVICE float query_constant(int behind, float log2_gamma, float lse)
 {
-    if (m >= w->T)
-        return NEG_INF;
-    return (m < w->T - 1 ? (float)(w->T - 1 - m) * w->log2_gamma : 0.0f) - w->lse[m];
+    return behind < 0 ? NEG_INF : (behind > 0 ? (float)behind * log2_gamma : 0.0f) - lse;
 }
 
 struct strip { /* S^T of the warp's keys and 16 queries, and the queries' constants */
@@ -187,25 +170,23 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     }
     sync_block();
 
-    struct queries w;
-    w.q = qr + head * ${d};
-    w.lse = lse + (i64)head * T;
-    w.stride = q_stride;
-    w.T = T;
-    w.log2_gamma = log2_gamma;
     /* Chunk key i is seen by queries from i on. In terms of queries, the warp's keys begin at warp_first (negative: held keys). */
     int warp_first = key0 - held + warp() * ${warp_keys};
     int first = max_i(0, key0 - held) / ${bq} * ${bq}, ahead = first;
+    const half_t *from = qr + head * ${d} + (i64)(first + tid() / ${span}) * q_stride + tid() % ${span} * 8;
     float *c_all = (float *)(smem() + C_AT);
-    for (int i = 0; i < ${st - 1}; i++, ahead += ${bq}) {
-        if (ahead < T)
-            copy_queries(&w, ahead, smem() + i * STAGE);
+    lse += (i64)head * T;
+    for (int i = 0; i < ${st - 1}; i++) {
+        int m = ahead + tid() % ${bq};
+        copy_queries(from, q_stride, T - ahead, smem() + i * STAGE);
         if (tid() < ${bq})
-            c_all[i * ${bq} + tid()] = query_constant(&w, ahead + tid());
+            c_all[i * ${bq} + tid()] = query_constant(T - 1 - m, log2_gamma, lse[min_i(m, T - 1)]);
         cp_async_commit();
+        from += ${bq} * q_stride;
+        ahead += ${bq};
     }
-    /* The constants of the tile that is copied next are read one tile early, so that nothing waits for them. */
-    float c_next = query_constant(&w, ahead + tid() % ${bq});
+    /* The log-sum-exps of the tile that is copied next are read one tile early, so that nothing waits for them. */
+    float lse_next = lse[min_i(ahead + tid() % ${bq}, T - 1)];
 
     float sum[${mk}][2];
     UNROLL
@@ -225,13 +206,13 @@ KERNEL(${name}, ${threads}, ${min_blocks})
         cp_async_wait(${st - 2});
         sync_block(); /* the tile is there, and the stage before it is free */
         int to = stage == 0 ? ${st - 1} : stage - 1;
-        if (ahead < T)
-            copy_queries(&w, ahead, smem() + to * STAGE);
         if (tid() < ${bq})
-            c_all[to * ${bq} + tid()] = c_next;
+            c_all[to * ${bq} + tid()] = query_constant(T - 1 - ahead - tid(), log2_gamma, lse_next);
+        copy_queries(from, q_stride, T - ahead, smem() + to * STAGE);
         cp_async_commit();
+        from += ${bq} * q_stride;
         ahead += ${bq};
-        c_next = query_constant(&w, ahead + tid() % ${bq});
+        lse_next = lse[min_i(ahead + tid() % ${bq}, T - 1)];
         unsigned qa = stage * STAGE + qlane;
         const float *c = c_all + stage * ${bq};
         stage = stage == ${st - 1} ? 0 : stage + 1;

@@ -61,6 +61,8 @@ DEVICE float min_f(float a, float b) { return fminf(a, b); }
 DEVICE float fma_f(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 DEVICE int max_i(int a, int b) { return a > b ? a : b; }
 DEVICE int min_i(int a, int b) { return a < b ? a : b; }
+/* v, but the compiler does not know it: what is computed from it is computed there, not before a loop and kept in registers. */
+DEVICE int opaque(int v) { asm volatile("" : "+r"(v)); return v; }
 DEVICE float bits_float(unsigned v) { return __uint_as_float(v); }
 DEVICE unsigned float_bits(float v) { return __float_as_uint(v); }
 
@@ -139,7 +141,7 @@ DEVICE float ld_l2_f(const float *p)
 }
 
 /* Copies of 16 bytes from global to shared memory that run on behind the thread; groups complete in order. zfill writes zeros
- * where !valid and does not read `global`, which must be a legal address all the same. */
+ * where !valid and does not look at `global` then. */
 DEVICE void cp_async16(void *shared, const void *global)
 {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(smem_address(shared)), "l"(global) : "memory");

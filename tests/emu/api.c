@@ -152,8 +152,6 @@ void emu_cp_async16(void *shared, const void *global, bool valid, const char *at
     if (valid) {
         checked_access(global, sizeof c->data, READ, EMU_GLOBAL, at);
         memcpy(c->data, global, sizeof c->data);
-    } else {
-        check_space(global, EMU_GLOBAL, at);
     }
     shadow_copy_begin(shared, (struct place){.at = at});
     t->ncopies++;
