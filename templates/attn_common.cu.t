@@ -18,15 +18,21 @@ DEVICE unsigned columns16(unsigned at, int k)
     return (at ^ ((2 * k & ${low - 1}) << 4)) + ((2 * k & ~${low - 1}) << 4);
 }
 
-/* Turns eight elements, four adjacent pairs, in fp32: `turn` has their cosines and sines, `way` is 1 or -1. */
-DEVICE struct u4 turn_pairs(struct u4 x, const struct f2 *turn, float way)
+/* The cosines and sines of four pairs. */
+DEVICE void read_turn(struct f4 turn[2], const struct f2 *from)
 {
-    struct f4 t0 = *(const struct f4 *)turn, t1 = *(const struct f4 *)(turn + 2);
+    turn[0] = *(const struct f4 *)from;
+    turn[1] = *(const struct f4 *)(from + 2);
+}
+
+/* Turns eight elements, four adjacent pairs, in fp32; `way` is 1 or -1. */
+DEVICE struct u4 turn_pairs(struct u4 x, const struct f4 turn[2], float way)
+{
     struct f2 a = unpack2(x.x), b = unpack2(x.y), c = unpack2(x.z), e = unpack2(x.w);
-    t0.y *= way, t0.w *= way, t1.y *= way, t1.w *= way;
-    x.x = pack2(a.x * t0.x - a.y * t0.y, a.x * t0.y + a.y * t0.x);
-    x.y = pack2(b.x * t0.z - b.y * t0.w, b.x * t0.w + b.y * t0.z);
-    x.z = pack2(c.x * t1.x - c.y * t1.y, c.x * t1.y + c.y * t1.x);
-    x.w = pack2(e.x * t1.z - e.y * t1.w, e.x * t1.w + e.y * t1.z);
+    float s0 = way * turn[0].y, s1 = way * turn[0].w, s2 = way * turn[1].y, s3 = way * turn[1].w;
+    x.x = pack2(a.x * turn[0].x - a.y * s0, a.x * s0 + a.y * turn[0].x);
+    x.y = pack2(b.x * turn[0].z - b.y * s1, b.x * s1 + b.y * turn[0].z);
+    x.z = pack2(c.x * turn[1].x - c.y * s2, c.x * s2 + c.y * turn[1].x);
+    x.w = pack2(e.x * turn[1].z - e.y * s3, e.x * s3 + e.y * turn[1].z);
     return x;
 }

@@ -25,7 +25,8 @@ struct feed { /* the tile that is copied next: a part of a run or of the chunk *
 struct source { /* the kernel's arguments, and what the block takes of them */
     const half_t *kc, *vc, *k, *v;
     const struct attn_step *step;
-    int k_stride, v_stride, key_head;
+    int k_stride, v_stride;
+    unsigned key_head;
     int causal_end; /* chunk keys that the block's last query sees */
 };
 
@@ -45,7 +46,7 @@ DEVICE void enter_segment(struct feed *f, const struct source *w, int ahead)
     f->ahead = ahead;
     f->left = ahead < 0 ? 0 : segment_length(w, segment);
     if (ahead > 0) {
-        i64 at = ((i64)w->key_head * w->step->rows + w->step->run[segment].row + row) * ${d} + piece * 8;
+        i64 at = ((i64)w->key_head * (unsigned)w->step->rows + (unsigned)(w->step->run[segment].row + row)) * ${d} + piece * 8;
         f->k = w->kc + at;
         f->v = w->vc + at;
     } else {
@@ -79,21 +80,33 @@ DEVICE void copy_tile(const half_t *from, int step, int left, unsigned char *to)
 % end
 }
 
-/* This warp's query rows to shared memory, turned in fp32 by `angle` + row; `rot` NULL: as they are. */
-DEVICE void stage_queries(unsigned char *to, const half_t *q, i64 q_stride, const struct f2 *rot, int angle, int row0, int rows)
+/* This warp's query rows to shared memory, turned in fp32 by `angle` + row; `rot` NULL: as they are. Rows beyond the chunk repeat
+ * the last one; nobody looks at what becomes of them. */
+% local units = mt * chunks // 2            -- pieces of 16 bytes that a lane stages
+% local batch = units % 4 == 0 and 4 or 2   -- loads that are under way together
+DEVICE void stage_queries(unsigned char *to, const half_t *q, i64 q_stride, const struct f2 *rot, int angle, int row0, int T)
 {
-    sync_warp();
     int me = opaque(lane());
-    UNROLL
-    for (int i = 0; i < ${mt * chunks // 2}; i++) {
-        int u = i * 32 + me, r = u / ${chunks}, c = u % ${chunks};
-        struct u4 x = {0, 0, 0, 0};
-        if (row0 + r < rows) {
-            x = ld16(q + (row0 + r) * q_stride + c * 8);
-            if (rot)
-                x = turn_pairs(x, rot + (i64)(angle + row0 + r) * ${d // 2} + c * 4, 1.0f);
+    sync_warp();
+    if (rot) {
+        NO_UNROLL
+        for (int i = me; i < ${32 * units}; i += ${32 * batch}) {
+            struct u4 x[${batch}];
+            struct f4 turn[${batch}][2];
+            UNROLL
+            for (int b = 0; b < ${batch}; b++) {
+                int m = min_i(row0 + (i + 32 * b) / ${chunks}, T - 1), c = (i + 32 * b) % ${chunks};
+                x[b] = ld16(q + m * q_stride + c * 8);
+                read_turn(turn[b], rot + (i64)(angle + m) * ${d // 2} + c * 4);
+            }
+            UNROLL
+            for (int b = 0; b < ${batch}; b++)
+                sts16(to + swizzle((i + 32 * b) / ${chunks}, (i + 32 * b) % ${chunks}), turn_pairs(x[b], turn[b], 1.0f));
         }
-        sts16(to + swizzle(r, c), x);
+    } else {
+        NO_UNROLL
+        for (int i = me; i < ${32 * units}; i += 32)
+            sts16(to + swizzle(i / ${chunks}, i % ${chunks}), ld16(q + min_i(row0 + i / ${chunks}, T - 1) * q_stride + i % ${chunks} * 8));
     }
     sync_warp();
 }
@@ -126,22 +139,24 @@ DEVICE void scores_of_tile(struct rows *a, float s[${mt}][${nb}][4], unsigned qa
         for (int n = 0; n < ${nb}; n++)
             s[i][n][0] = s[i][n][1] = s[i][n][2] = s[i][n][3] = 0.0f;
     UNROLL
-    for (int t = 0; t < ${kd * nb // 2}; t++) { /* 16 columns k of Q and K, 16 keys at n */
-        int k = t / ${nb // 2}, n = t % ${nb // 2} * 2, later = t + ${pd};
-        if (later < ${kd * nb // 2})
-            ldmatrix_x4(key[later % ${pd + 1}], smem() + columns16(ka, later / ${nb // 2}) + later % ${nb // 2} * ${16 * 2 * d});
-% if qr == 0 then
-        if (n == ${math.max(nb // 2 - pd, 0) // 2 * 2} && k + 1 < ${kd})
-            UNROLL
-            for (int i = 0; i < ${mt}; i++)
-                ldmatrix_x4(q[(k + 1) % 2][i], smem() + columns16(qa, k + 1) + i * ${16 * 2 * d});
-% end
+    for (int k = 0; k < ${kd}; k++)
         UNROLL
-        for (int i = 0; i < ${mt}; i++) {
-            mma_m16n8k16(s[i][n], ${qr == 1 and "a->q[i][k]" or "q[k % 2][i]"}, key[t % ${pd + 1}]);
-            mma_m16n8k16(s[i][n + 1], ${qr == 1 and "a->q[i][k]" or "q[k % 2][i]"}, key[t % ${pd + 1}] + 2);
+        for (int n = 0; n < ${nb}; n += 2) { /* columns 16 * k of Q and K, keys 8 * n */
+            int t = k * ${nb // 2} + n / 2, later = t + ${pd};
+            if (later < ${kd * nb // 2})
+                ldmatrix_x4(key[later % ${pd + 1}], smem() + columns16(ka, later / ${nb // 2}) + later % ${nb // 2} * ${16 * 2 * d});
+% if qr == 0 then
+            if (n == ${math.max(nb // 2 - pd, 0) // 2 * 2} && k + 1 < ${kd})
+                UNROLL
+                for (int i = 0; i < ${mt}; i++)
+                    ldmatrix_x4(q[(k + 1) % 2][i], smem() + columns16(qa, k + 1) + i * ${16 * 2 * d});
+% end
+            UNROLL
+            for (int i = 0; i < ${mt}; i++) {
+                mma_m16n8k16(s[i][n], ${qr == 1 and "a->q[i][k]" or "q[k % 2][i]"}, key[t % ${pd + 1}]);
+                mma_m16n8k16(s[i][n + 1], ${qr == 1 and "a->q[i][k]" or "q[k % 2][i]"}, key[t % ${pd + 1}] + 2);
+            }
         }
-    }
 }
 
 /* Moves the reference up where a row's new maximum is more than SLACK above it: rare after the first tiles, so that O is
@@ -235,10 +250,16 @@ DEVICE void mask_tile(float s[${mt}][${nb}][4], int valid, bool chunk, int diago
             }
 }
 
+/* The warp's first query row. What is seldom needed is worked out where it is: registers are short. */
+DEVICE int first_row(int tile0)
+{
+    return tile0 + opaque(warp()) * ${16 * mt};
+}
+
 /* The next tile, which holds the keys from `at` on of a segment of `end`: waits for it, starts the copy of a later one, and takes
  * it into the warp's rows. */
 DEVICE void take_tile(struct rows *a, struct feed *f, const struct source *w, unsigned *stage, bool masked, bool chunk, int at, int end,
-                      int row0, unsigned qa, unsigned klane, unsigned vlane)
+                      int tile0, unsigned qa, unsigned klane, unsigned vlane)
 {
     float s[${mt}][${nb}][4];
     unsigned v[${pd + 1}][4];
@@ -250,7 +271,7 @@ DEVICE void take_tile(struct rows *a, struct feed *f, const struct source *w, un
     scores_of_tile(a, s, qa, STAGE_AT + klane);
     next_tile(f, w);
     if (masked)
-        mask_tile(s, end - at, chunk, row0 - at);
+        mask_tile(s, end - at, chunk, first_row(tile0) - at);
     raise_reference(a, s);
     cp_async_wait(0);
     sync_block(); /* V is there, and K is free */
@@ -270,7 +291,7 @@ DEVICE void take_tile(struct rows *a, struct feed *f, const struct source *w, un
     first_values(v, here + V_AT + vlane);
     next_tile(f, w);
     if (masked)
-        mask_tile(s, end - at, chunk, row0 - at);
+        mask_tile(s, end - at, chunk, first_row(tile0) - at);
     raise_reference(a, s);
     values_of_tile(a, s, v, here + V_AT + vlane);
 % end
@@ -286,12 +307,12 @@ KERNEL(${name}, ${threads}, ${min_blocks})
  const half_t *RESTRICT k, const half_t *RESTRICT v, const struct f2 *RESTRICT rot, const struct attn_step *RESTRICT step, int group,
  int q_stride, int k_stride, int v_stride)
 {
-    int T = step->T, nruns = step->nruns, head = bid_x(), heads = nbid_x();
-    int tile0 = (nbid_y() - 1 - bid_y()) * ${bm}; /* first query row of the block, then of the warp */
+    int T = step->T, nruns = step->nruns, heads = nbid_x();
+    unsigned head = (unsigned)bid_x();
+    int tile0 = (nbid_y() - 1 - bid_y()) * ${bm}; /* the block's first query row */
     if (tile0 >= T)
         return;
-    int row0 = tile0 + warp() * ${16 * mt};
-    struct source w = {kc, vc, k, v, step, k_stride, v_stride, head / group, min_i(T, tile0 + ${bm})};
+    struct source w = {kc, vc, k, v, step, k_stride, v_stride, head / (unsigned)group, min_i(T, tile0 + ${bm})};
     struct feed f;
     enter_segment(&f, &w, nruns);
     unsigned stage = STAGE_AT;
@@ -323,7 +344,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
 
     for (int segment = 0; segment <= nruns; segment++) {
         bool chunk = segment == nruns;
-        stage_queries(smem() + Q_AT + opaque(warp()) * ${16 * mt * 2 * d}, q + head * ${d}, q_stride, rot, chunk ? 0 : step->held - step->run[segment].shift, row0, T);
+        stage_queries(smem() + Q_AT + opaque(warp()) * ${16 * mt * 2 * d}, q + head * ${d}, q_stride, rot, chunk ? 0 : step->held - step->run[segment].shift, first_row(tile0), T);
 % if qr == 1 then
         UNROLL
         for (int i = 0; i < ${mt}; i++)
@@ -335,15 +356,15 @@ KERNEL(${name}, ${threads}, ${min_blocks})
         int whole = (chunk ? min_i(tile0 + 1, end) : end) / ${bn} * ${bn}; /* keys in tiles that need no mask */
         NO_UNROLL
         for (; at < whole; at += ${bn})
-            take_tile(&a, &f, &w, &stage, false, chunk, at, end, row0, qa, klane, vlane);
+            take_tile(&a, &f, &w, &stage, false, chunk, at, end, tile0, qa, klane, vlane);
         NO_UNROLL
         for (; at < end; at += ${bn})
-            take_tile(&a, &f, &w, &stage, true, chunk, at, end, row0, qa, klane, vlane);
+            take_tile(&a, &f, &w, &stage, true, chunk, at, end, tile0, qa, klane, vlane);
     }
 
     /* O / l, through this warp's part of Q's place, so that whole rows are written. */
     unsigned char *mine = smem() + Q_AT + opaque(warp()) * ${16 * mt * 2 * d};
-    int me = opaque(lane());
+    int me = opaque(lane()), row0 = first_row(tile0);
     sync_warp();
     UNROLL
     for (int i = 0; i < ${mt}; i++)
@@ -355,7 +376,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
             float inverse = 1.0f / l;
             int r = 16 * i + 8 * h + me / 4;
             if (me % 4 == 0 && row0 + r < T)
-                lse[(i64)head * T + row0 + r] = a.m[i][h] + log2_f(l);
+                lse[(i64)head * (unsigned)T + (unsigned)(row0 + r)] = a.m[i][h] + log2_f(l);
             UNROLL
             for (int n = 0; n < ${nd}; n++)
                 *(unsigned *)(mine + swizzle(r, n) + me % 4 * 4) = pack2(a.o[i][n][2 * h] * inverse, a.o[i][n][2 * h + 1] * inverse);
@@ -365,6 +386,6 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     for (int i = 0; i < ${mt * chunks // 2}; i++) {
         int u = i * 32 + me, r = u / ${chunks}, c = u % ${chunks};
         if (row0 + r < T)
-            st16(o + ((i64)(row0 + r) * heads + head) * ${d} + c * 8, lds16(mine + swizzle(r, c)));
+            st16(o + ((i64)(row0 + r) * heads + (int)head) * ${d} + c * 8, lds16(mine + swizzle(r, c)));
     }
 }

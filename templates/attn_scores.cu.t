@@ -156,8 +156,11 @@ KERNEL(${name}, ${threads}, ${min_blocks})
                     x = ld16(kr + (i64)(p.row - rows) * k_stride + key_head * ${d} + c * 8);
                 } else if (p.row >= 0) {
                     x = ld16(kc + ((i64)key_head * rows + p.row) * ${d} + c * 8);
-                    if (rot)
-                        x = turn_pairs(x, rot + (i64)p.angle * ${d // 2} + c * 4, -1.0f);
+                    if (rot) {
+                        struct f4 turn[2];
+                        read_turn(turn, rot + (i64)p.angle * ${d // 2} + c * 4);
+                        x = turn_pairs(x, turn, -1.0f);
+                    }
                 }
                 sts16(mine + swizzle(r, c), x);
             }

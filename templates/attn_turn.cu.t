@@ -13,7 +13,8 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     if (at >= (i64)T * per_row)
         return;
     int m = (int)(at / per_row), c = (int)(at % per_row), of_q = heads * ${d // 8};
-    const struct f2 *turn = rot + (i64)m * ${d // 2} + c % ${d // 8} * 4;
+    struct f4 turn[2];
+    read_turn(turn, rot + (i64)m * ${d // 2} + c % ${d // 8} * 4);
     if (c < of_q)
         st16(qr + (i64)m * heads * ${d} + c * 8, turn_pairs(ld16(q + (i64)m * q_stride + c * 8), turn, 1.0f));
     else

@@ -6,13 +6,13 @@ kernel {
     { "t", "data type", values = { "fp16", "bf16" }, default = "bf16" },
   },
   tile = {
-    { "mk", "16-key tiles that a warp keeps in registers", values = { 1, 2, 3, 4, 6, 8 },
-      default = "d == 256 and 2 or d == 64 and 6 or 4" },
+    { "mk", "16-key tiles that a warp keeps in registers", values = { 1, 2, 3, 4, 6, 8 }, default = "d == 64 and 3 or d == 256 and 1 or 2" },
     { "bq", "queries a tile", values = { 32, 64, 128 }, default = "d == 256 and 32 or 64" },
     { "st", "stages of queries", values = { 2, 3, 4 }, default = "smem_per_sm >= 128 * 1024 and 3 or 2" },
     { "wp", "warps", values = { 2, 4, 8 }, default = 4 },
     { "pd", "how many steps ahead a piece is read from shared memory", values = { 1, 2, 3, 4 }, default = 1 },
-    { "mb", "blocks that a multiprocessor should hold, which limits registers", values = { 1, 2, 3, 4 }, default = 2 },
+    { "mb", "blocks that a multiprocessor should hold, which limits registers", values = { 1, 2, 3, 4 },
+      default = "smem_per_sm < 128 * 1024 and d >= 128 and 2 or 3" },
   },
   derive = {
     { "bk", "16 * mk * wp" }, -- keys a block
