@@ -353,7 +353,7 @@ void prefill_every_tile(void **state)
     } tiles[] = {
         {64, "bm=64 bn=16 st=2 wp=4", "mk=1 bq=32 st=2 wp=4"},
         {64, "bm=32 bn=32 st=3 wp=2 qr=1", "mk=2 bq=64 st=3 wp=2"},
-        {64, "bm=128 bn=128 st=2 wp=8", "mk=3 bq=32 st=4 wp=4"},
+        {64, "bm=128 bn=128 st=2 wp=8 qr=0 mb=1", "mk=3 bq=32 st=4 wp=4"},
         {128, "bm=64 bn=48 st=2 wp=2", "mk=2 bq=64 st=2 wp=8 mb=1"},
         {128, "bm=128 bn=64 st=2 wp=8 mb=1", "mk=4 bq=32 st=2"},
         {80, "bm=64 bn=32 st=3 wp=4", "mk=1 bq=64 st=2 wp=2"},
