@@ -83,7 +83,7 @@ DEVICE void copy_tile(const half_t *from, int step, int left, unsigned char *to)
 /* This warp's query rows to shared memory, turned in fp32 by `angle` + row; `rot` NULL: as they are. Rows beyond the chunk repeat
  * the last one; nobody looks at what becomes of them. */
 % local units = mt * chunks // 2            -- pieces of 16 bytes that a lane stages
-% local batch = units % 4 == 0 and 4 or 2   -- loads that are under way together
+% local batch = units % 4 == 0 and 4 or units % 5 == 0 and 5 or units % 3 == 0 and 3 or 2 -- loads that are under way together
 DEVICE void stage_queries(unsigned char *to, const half_t *q, i64 q_stride, const struct f2 *rot, int angle, int row0, int T)
 {
     int me = opaque(lane());
