@@ -17,6 +17,11 @@
 #include <string.h>
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
 
 enum {
     DIGITS = 3,
@@ -167,6 +172,7 @@ ALWAYS_INLINE __m512i nibble_product(__m512i q, const __m512i *digit, const int 
 {
     __m512i mask = _mm512_set1_epi8(15), low = _mm512_and_si512(q, mask);
     __m512i high = _mm512_and_si512(_mm512_srli_epi16(q, 4), mask), sum = _mm512_setzero_si512();
+    UNROLL
     for (int i = 0; i < digits; i++) {
         if (i)
             sum = _mm512_slli_epi32(sum, 8);
@@ -223,10 +229,12 @@ ALWAYS_INLINE void nibble_step(const enum quant_type type, const unsigned char *
                                const char *next, __m512 *sum)
 {
     __m512i digit[2 * DIGITS];
+    UNROLL
     for (int i = 0; i < 2 * digits; i++)
         digit[i] = _mm512_load_si512(g->digit[i]);
     __m512 scale = _mm512_load_ps(g->scale), sums = _mm512_load_ps(g->sum);
     __m512i bias = _mm512_load_si512(g->bias);
+    UNROLL
     for (int r = 0; r < rows; r++) {
         const unsigned char *row = src + (size_t)r * row_bytes;
         __m512 d, m;
@@ -248,6 +256,7 @@ ALWAYS_INLINE void nibble_rows(const enum quant_type type, const unsigned char *
     const size_t step = type == QUANT_Q4_1 ? 80 : 72;
     const struct nibble_group *g = nibble_groups(x);
     __m512 sum[ROWS];
+    UNROLL
     for (int r = 0; r < rows; r++)
         sum[r] = _mm512_setzero_ps();
     int whole = x->n / GROUP;
@@ -257,6 +266,7 @@ ALWAYS_INLINE void nibble_rows(const enum quant_type type, const unsigned char *
     if (x->n % GROUP)
         nibble_step(type, w + (size_t)whole * step, row_bytes, rows, &g[whole], digits, false,
                     (unsigned)(x->n % GROUP) / 32, upcoming(w, row_bytes, rows, (size_t)whole * step), sum);
+    UNROLL
     for (int r = 0; r < rows; r++)
         out[r] = _mm512_reduce_add_ps(sum[r]);
 }
@@ -282,9 +292,11 @@ ALWAYS_INLINE void byte_step(const unsigned char *src, size_t row_bytes, const i
                              const int digits, const bool whole, const char *next, __m512 *sum)
 {
     __m512i digit[DIGITS], bias = _mm512_load_si512(g->bias[0]), last_bias = _mm512_load_si512(g->bias[1]);
+    UNROLL
     for (int i = 0; i < digits; i++)
         digit[i] = _mm512_load_si512(g->digit[i]);
     __m512 scale = _mm512_load_ps(g->scale);
+    UNROLL
     for (int r = 0; r < rows; r++) {
         __m512 d, product;
         __m512i q = load_q8_0(src + (size_t)r * row_bytes, whole, &d);
@@ -306,6 +318,7 @@ ALWAYS_INLINE void byte_rows(const unsigned char *w, size_t row_bytes, const int
 {
     const struct byte_group *g = byte_groups(x);
     __m512 sum[ROWS];
+    UNROLL
     for (int r = 0; r < rows; r++)
         sum[r] = _mm512_setzero_ps();
     int whole = x->n / 64;
@@ -315,6 +328,7 @@ ALWAYS_INLINE void byte_rows(const unsigned char *w, size_t row_bytes, const int
     if (x->n % 64)
         byte_step(w + (size_t)whole * 68, row_bytes, rows, &g[whole], digits, false,
                   upcoming(w, row_bytes, rows, (size_t)whole * 68), sum);
+    UNROLL
     for (int r = 0; r < rows; r++)
         out[r] = _mm512_reduce_add_ps(sum[r]);
 }
