@@ -1,4 +1,7 @@
-/* Every kernel's cases on this machine's GPU. Where there is none, each is counted as skipped. */
+/* Every kernel's cases on this machine's GPU. Where there is none, each is counted as skipped.
+ *
+ *   test_gpu [--small] [PATTERN]     PATTERN: the cases to run, '*' stands for anything
+ *                                    --small: the emulator's shapes, for compute-sanitizer, which is a hundred times slower */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,10 +17,13 @@
 #include "cases_update.h"
 #include "device_kit.h"
 
+static bool small;
+
 static int setup(void **state)
 {
     struct kit *k = calloc(1, sizeof *k);
     struct err err = {""};
+    k->emulated = small;
     if (gen_open(&k->gen, NULL, &err) != 0)
         fail_msg("%s", err.msg);
     kernel_cache_default(&k->cache);
@@ -39,11 +45,11 @@ static int teardown(void **state)
     return 0;
 }
 
-/* test_gpu [PATTERN]: only the cases whose names match, "update_*". */
 int main(int argc, char **argv)
 {
-    if (argc > 1)
-        cmocka_set_test_filter(argv[1]);
+    small = argc > 1 && strcmp(argv[1], "--small") == 0;
+    if (argc > 1 + small)
+        cmocka_set_test_filter(argv[1 + small]);
     const struct CMUnitTest tests[] = {
         DECODE_CASES(cmocka_unit_test),
         PREFILL_CASES(cmocka_unit_test),
