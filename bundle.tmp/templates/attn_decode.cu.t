@@ -1,0 +1,311 @@
+% local halves = g > 8 and 2 or 1   -- a tile of scores has 16 rows; with up to 8 heads only its upper half is in use
+% local pad = d + 8                 -- elements from key to key in shared memory: an odd number of 16-byte pieces, so the eight
+%                                   -- rows that ldmatrix reads at a time lie in different banks
+% local q_in_registers = halves == 1 or d <= 128   -- else they would not fit beside the outputs
+% local qa = q_in_registers and "qa[i]" or "q4"
+% include "attn_step.cu.t"
+
+/* The part of a run that lies in this block's split, in tiles of ${bn} keys. */
+struct segment {
+    int row, len;   /* rows [row, row + len) of the cache */
+    int turn;       /* the query is rotated by this for all of them */
+    int first_tile; /* number of its first tile in the split */
+};
+
+/* Asks for one tile: n keys and their values from row `k`, `v` on; rows past n become zeros. */
+DEVICE void load_tile(half_t *stage, const half_t *k, const half_t *v, int n)
+{
+    UNROLL
+    for (int i = 0; i < ${bn * d // 8 // 32}; i++) {
+        int piece = i * 32 + lane(), key = piece / ${d // 8}, at = piece % ${d // 8} * 8;
+        int from = key < n ? key * ${d} + at : 0;
+        cp_async16_zfill(stage + key * ${pad} + at, k + from, key < n);
+        cp_async16_zfill(stage + ${bn * pad} + key * ${pad} + at, v + from, key < n);
+    }
+}
+
+DEVICE unsigned turn_pair(unsigned pair, struct f2 by)
+{
+    struct f2 x = unpack2(pair);
+    return pack2(x.x * by.x - x.y * by.y, x.x * by.y + x.y * by.x);
+}
+
+% if q_in_registers then
+/* The queries as the left operand of mma, all rotated by one row of the table. */
+DEVICE void turn_query(unsigned qa[${d // 16}][4], const unsigned *q, const struct f2 *rot)
+{
+    UNROLL
+    for (int i = 0; i < ${d // 8}; i++) {
+        int pair = i * 4 + lane() % 4;
+        struct f2 by = rot[pair];
+        qa[i / 2][i % 2 * 2] = turn_pair(q[lane() / 4 * ${d // 2} + pair], by);
+%   if halves == 2 then
+        qa[i / 2][i % 2 * 2 + 1] = turn_pair(q[(lane() / 4 + 8) * ${d // 2} + pair], by);
+%   else
+        qa[i / 2][i % 2 * 2 + 1] = 0;
+%   end
+    }
+}
+% else
+/* The queries rotated by one row of the table, for this warp: [16][${pad // 2}] pairs. */
+DEVICE void turn_query(unsigned *turned, const unsigned *q, const struct f2 *rot)
+{
+    for (int i = lane(); i < ${d // 2}; i += 32) {
+        struct f2 by = rot[i];
+        for (int h = 0; h < 16; h++)
+            turned[h * ${pad // 2} + i] = turn_pair(q[h * ${d // 2} + i], by);
+    }
+    sync_warp();
+}
+% end
+
+/* One query token of ${g} heads against the held keys of one key head and the token's own key.
+ *
+ *   grid  (splits, key heads): block (s, h) takes the s-th part of the held keys; the first one the token's own key too
+ *   q          [heads][${d}], not rotated        k_cache, v_cache  [key heads][rows][${d}]
+ *   k_new, v_new  [key heads][${d}], k not rotated     rot  [positions][${d // 2}] cos, sin
+ *   logits     [heads][logit_stride]: (q.k) log2(e) / sqrt(${d}) by row; [rows] is the token's own
+ *   part_o     [heads][splits][${d}] sum of 2^(logit - m) v      part_ml [heads][splits] m, l = sum of 2^(logit - m)
+ *
+ * Each warp has tiles of its own and asks for them ${st - 1} ahead, so no warp waits for another before the end. With overlapping
+ * launches the first tiles are asked for before the kernels ahead have ended, so none of these may write this layer's caches,
+ * the step or the table: the first launch of a step does not overlap. */
+KERNEL(${name}, ${threads}, ${min_blocks})
+(const half_t *q, const half_t *k_cache, const half_t *v_cache, const half_t *k_new, const half_t *v_new,
+ const struct attn_step *step, const struct f2 *RESTRICT rot, float *logits, float *part_o, struct f2 *part_ml, int rows,
+ int logit_stride)
+{
+    const int split = bid_x(), splits = nbid_x(), kv = bid_y();
+    const int w = warp(), r = lane() / 4, c = lane() % 4;
+    half_t *stages = (half_t *)smem() + w * ${st * 2 * bn * pad};
+    unsigned *q_s = (unsigned *)(smem() + ${q_at}); /* [${8 * halves}][${d // 2}] pairs, zeros past head ${g - 1} */
+    struct segment *segment = (struct segment *)(smem() + ${segments_at});
+
+    grid_launch_next();
+
+    /* 1. What of each run lies in this split. */
+    const int nruns = step->nruns, held = step->held;
+    const int share = ((held + splits - 1) / splits + ${bn - 1}) / ${bn} * ${bn};
+    const int begin = split * share, end = min_i(begin + share, held);
+    if (tid() <= nruns) {
+        struct segment mine = {0, 0, 0, 0};
+        if (tid() < nruns) {
+            struct attn_run run = step->run[tid()];
+            int from = max_i(run.pos, begin), to = min_i(run.pos + run.len, end);
+            mine.row = run.row + from - run.pos;
+            mine.len = max_i(to - from, 0);
+            mine.turn = held - run.shift;
+        }
+        segment[tid()] = mine;
+    }
+    sync_block();
+    if (tid() <= nruns) {
+        int first = 0;
+        for (int i = 0; i < tid(); i++)
+            first += (segment[i].len + ${bn - 1}) / ${bn};
+        segment[tid()].first_tile = first;
+    }
+    sync_block();
+    const int tiles = segment[nruns].first_tile;
+
+    /* 2. The first tiles of this warp. */
+    const half_t *k_head = k_cache + (i64)kv * rows * ${d}, *v_head = v_cache + (i64)kv * rows * ${d};
+    int ahead = w, ahead_in = 0, ahead_stage = 0;
+% local function ask(indent)
+${indent}if (ahead < tiles) {
+${indent}    while (ahead >= segment[ahead_in + 1].first_tile)
+${indent}        ahead_in++;
+${indent}    int from = (ahead - segment[ahead_in].first_tile) * ${bn};
+${indent}    i64 at = (i64)(segment[ahead_in].row + from) * ${d};
+${indent}    load_tile(stages + ahead_stage * ${2 * bn * pad}, k_head + at, v_head + at, segment[ahead_in].len - from);
+${indent}}
+${indent}cp_async_commit();
+${indent}ahead += ${wp};
+${indent}ahead_stage = ahead_stage == ${st - 1} ? 0 : ahead_stage + 1;
+% end
+    for (int i = 0; i < ${st - 1}; i++) {
+%   ask("        ")
+    }
+
+    /* 3. The queries. */
+    grid_wait();
+    for (int i = tid(); i < ${8 * halves * d // 2}; i += ${threads})
+        q_s[i] = i < ${g * d // 2} ? ((const unsigned *)(q + (i64)kv * ${g * d}))[i] : 0;
+    sync_block();
+
+    float o[${d // 8}][4], m[${halves}], l[${halves}]; /* rows r and r + 8; l is this lane's share of the sum */
+    UNROLL
+    for (int i = 0; i < ${d // 8}; i++)
+        o[i][0] = o[i][1] = o[i][2] = o[i][3] = 0.0f;
+    UNROLL
+    for (int h = 0; h < ${halves}; h++) {
+        m[h] = NEG_INF;
+        l[h] = 0.0f;
+    }
+
+    /* 4. The token's own key: the distance is 0, so nothing is rotated. */
+    if (split == 0 && w == 0) {
+        const unsigned *k = (const unsigned *)(k_new + kv * ${d}), *v = (const unsigned *)(v_new + kv * ${d});
+        UNROLL
+        for (int h = 0; h < ${halves}; h++) {
+            float sum = 0.0f;
+            UNROLL
+            for (int i = 0; i < ${d // 8}; i++) {
+                struct f2 x = unpack2(q_s[(r + 8 * h) * ${d // 2} + i * 4 + c]), y = unpack2(k[i * 4 + c]);
+                sum += x.x * y.x + x.y * y.y;
+            }
+            sum += shfl_xor_f(sum, 1);
+            sum += shfl_xor_f(sum, 2);
+            m[h] = sum * ${scale}f;
+            l[h] = c == 0 ? 1.0f : 0.0f;
+            if (c == 0 && r + 8 * h < ${g})
+                logits[(i64)(kv * ${g} + r + 8 * h) * logit_stride + rows] = m[h];
+            UNROLL
+            for (int i = 0; i < ${d // 8}; i++) {
+                struct f2 y = unpack2(v[i * 4 + c]);
+                o[i][2 * h] = y.x;
+                o[i][2 * h + 1] = y.y;
+            }
+        }
+    }
+
+    /* 5. The tiles. */
+% if q_in_registers then
+    unsigned qa[${d // 16}][4];
+% else
+    unsigned *turned = (unsigned *)(smem() + ${turned_at}) + w * ${8 * pad};
+% end
+    int in = 0, turned_for = -1, stage = 0;
+    for (int tile = w; tile < tiles; tile += ${wp}) {
+        cp_async_wait(${st - 2});
+        sync_warp();
+%   ask("        ")
+        while (tile >= segment[in + 1].first_tile)
+            in++;
+        if (turned_for != in) {
+            turned_for = in;
+            turn_query(${q_in_registers and "qa" or "turned"}, q_s, rot + (i64)segment[in].turn * ${d // 2});
+        }
+        const int from = (tile - segment[in].first_tile) * ${bn}, n = segment[in].len - from;
+        const half_t *k_s = stages + stage * ${2 * bn * pad}, *v_s = k_s + ${bn * pad};
+        stage = stage == ${st - 1} ? 0 : stage + 1;
+
+        float s[${bn // 8}][4]; /* [8 keys each]: row r keys 2c, 2c + 1, then row r + 8 */
+        UNROLL
+        for (int i = 0; i < ${bn // 8}; i++)
+            s[i][0] = s[i][1] = s[i][2] = s[i][3] = 0.0f;
+        UNROLL
+        for (int i = 0; i < ${d // 16}; i++) {
+% if not q_in_registers then
+            unsigned q4[4];
+            ldmatrix_x4(q4, (half_t *)turned + lane() % 16 * ${pad} + i * 16 + lane() / 16 * 8);
+% end
+            UNROLL
+            for (int j = 0; j < ${bn // 16}; j++) {
+                unsigned kb[4]; /* keys 0..7 and 8..15 of 16, each in two halves of 8 elements */
+                ldmatrix_x4(kb, k_s + (j * 16 + lane() / 16 * 8 + lane() % 8) * ${pad} + i * 16 + lane() / 8 % 2 * 8);
+                mma_m16n8k16(s[2 * j], ${qa}, kb);
+                mma_m16n8k16(s[2 * j + 1], ${qa}, kb + 2);
+            }
+        }
+        float top[${halves}], old[${halves}];
+        UNROLL
+        for (int h = 0; h < ${halves}; h++) {
+            float *row = logits + (i64)(kv * ${g} + r + 8 * h) * logit_stride + segment[in].row + from;
+            top[h] = m[h];
+            UNROLL
+            for (int i = 0; i < ${bn // 4}; i++) {
+                int key = i / 2 * 8 + 2 * c + i % 2;
+                float *x = &s[i / 2][2 * h + i % 2];
+                *x = key < n ? *x * ${scale}f : NEG_INF;
+                if (key < n && r + 8 * h < ${g})
+                    row[key] = *x;
+                top[h] = max_f(top[h], *x);
+            }
+            top[h] = max_f(top[h], shfl_xor_f(top[h], 1));
+            top[h] = max_f(top[h], shfl_xor_f(top[h], 2));
+            old[h] = m[h] == top[h] ? 1.0f : exp2_f(m[h] - top[h]);
+            m[h] = top[h];
+            l[h] *= old[h];
+        }
+        if (any_warp(old[0] != 1.0f${halves == 2 and " || old[1] != 1.0f" or ""})) {
+            UNROLL
+            for (int i = 0; i < ${d // 8}; i++) {
+                o[i][0] *= old[0];
+                o[i][1] *= old[0];
+% if halves == 2 then
+                o[i][2] *= old[1];
+                o[i][3] *= old[1];
+% end
+            }
+        }
+        unsigned pa[${bn // 16}][4];
+        UNROLL
+        for (int i = 0; i < ${bn // 8}; i++) {
+            UNROLL
+            for (int h = 0; h < ${halves}; h++) {
+                float x = exp2_f(s[i][2 * h] - m[h]), y = exp2_f(s[i][2 * h + 1] - m[h]);
+                l[h] += x + y;
+                pa[i / 2][i % 2 * 2 + h] = pack2(x, y);
+            }
+% if halves == 1 then
+            pa[i / 2][i % 2 * 2 + 1] = 0;
+% end
+        }
+        UNROLL
+        for (int i = 0; i < ${d // 16}; i++) {
+            UNROLL
+            for (int j = 0; j < ${bn // 16}; j++) {
+                unsigned vb[4]; /* keys 0..7 and 8..15 of 16 for 8 elements, then for the next 8 */
+                ldmatrix_x4_trans(vb, v_s + (j * 16 + lane() % 16) * ${pad} + i * 16 + lane() / 16 * 8);
+                mma_m16n8k16(o[2 * i], pa[j], vb);
+                mma_m16n8k16(o[2 * i + 1], pa[j], vb + 2);
+            }
+        }
+    }
+
+    /* 6. The warps' parts become one. */
+    cp_async_wait(0);
+    sync_block();
+    float *o_s = (float *)smem();                                 /* [${wp}][${g}][${d}] */
+    struct f2 *ml_s = (struct f2 *)(smem() + ${4 * wp * g * d}); /* [${wp}][${g}] */
+    UNROLL
+    for (int h = 0; h < ${halves}; h++) {
+        l[h] += shfl_xor_f(l[h], 1);
+        l[h] += shfl_xor_f(l[h], 2);
+        if (r + 8 * h < ${g}) {
+            struct f2 ml = {m[h], l[h]};
+            if (c == 0)
+                ml_s[w * ${g} + r + 8 * h] = ml;
+            UNROLL
+            for (int i = 0; i < ${d // 8}; i++) {
+                struct f2 x = {o[i][2 * h], o[i][2 * h + 1]};
+                *(struct f2 *)&o_s[(w * ${g} + r + 8 * h) * ${d} + i * 8 + 2 * c] = x;
+            }
+        }
+    }
+    sync_block();
+    for (int i = tid(); i < ${g * d // 2}; i += ${threads}) {
+        const int h = i / ${d // 2}, at = i % ${d // 2} * 2;
+        struct f2 sum = {0.0f, 0.0f};
+        float high = NEG_INF, total = 0.0f;
+        UNROLL
+        for (int j = 0; j < ${wp}; j++)
+            high = max_f(high, ml_s[j * ${g} + h].x);
+        UNROLL
+        for (int j = 0; j < ${wp}; j++) {
+            /* Equal also where both are minus infinity: a warp without keys adds its zeros, a NaN stays one. */
+            struct f2 ml = ml_s[j * ${g} + h], x = *(const struct f2 *)&o_s[(j * ${g} + h) * ${d} + at];
+            float weight = ml.x == high ? 1.0f : exp2_f(ml.x - high);
+            total += weight * ml.y;
+            sum.x += weight * x.x;
+            sum.y += weight * x.y;
+        }
+        const i64 part = (i64)(kv * ${g} + h) * splits + split;
+        *(struct f2 *)&part_o[part * ${d} + at] = sum;
+        if (at == 0) {
+            struct f2 ml = {high, total};
+            part_ml[part] = ml;
+        }
+    }
+}
