@@ -103,7 +103,7 @@ static void ids_equal_those_of_sentencepiece(void **state)
 static void ids_of_the_default_model(void **state)
 {
     const char *path = getenv("MODEL");
-    struct gguf *g;
+    struct gguf *g = NULL;
     struct tokenizer *t;
     struct err err = {""};
     if (!path || gguf_open(&g, path, &err))
@@ -388,15 +388,8 @@ static void special_tokens_only_when_asked_for(void **state)
 
 static void a_space_goes_before_sentencepiece_text(void **state)
 {
-    static const char *const tokens[] = {"<unk>",
-                                         "<s>",
-                                         "</s>",
-                                         "\xe2\x96\x81",
-                                         "a",
-                                         "b",
-                                         "\xe2\x96\x81"
-                                         "a",
-                                         "[x]"};
+#define SPACE "\xe2\x96\x81"
+    static const char *const tokens[] = {"<unk>", "<s>", "</s>", SPACE, "a", "b", (SPACE "a"), "[x]"};
     static const struct {
         bool prefix;
         const char *text;
