@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -17,7 +16,7 @@
 #include "cases_prefill.h"
 #include "cases_update.h"
 #include "device_kit.h"
-#include "emu/emu.h"
+#include "emu/case.h"
 #include "emu/parallel.h"
 
 static const struct CMUnitTest cases[] = {
@@ -27,7 +26,6 @@ static const struct CMUnitTest cases[] = {
     COPY_CASES(cmocka_unit_test),
 };
 enum { NCASES = sizeof cases / sizeof cases[0], NSCHEDULES = 3 };
-static const char *const schedules[] = {"forward", "reverse", "random"};
 
 /* Which case walks a kernel's head dimensions, and a shape parameter that it needs besides the dimension, if any. A declared
  * kernel that is not here fails. */
@@ -46,73 +44,18 @@ static const char *const dims[] = {"64", "80", "96", "128", "256"};
 enum { NDIMS = sizeof dims / sizeof dims[0] };
 
 struct job {
-    const char *name;
-    CMUnitTestFunction run;
-    enum emu_schedule schedule;
-    int sm, test;     /* test: index into the cmocka tests */
-    bool only_faults; /* not looking for races: another schedule of the same case does */
-    const char *tile_of;
-    char tile[96];
-    int d;
+    struct emu_case run;
+    int test; /* index into the cmocka tests */
 };
 
 static struct job *jobs; /* [njobs] */
 static int njobs;
 static struct err *outcome; /* [njobs] */
 
-static int setup(void **state)
-{
-    const struct job *j = *state;
-    struct kit *k = calloc(1, sizeof *k);
-    struct emu_options o = {
-        .schedule = j->schedule, .seed = (uint64_t)(j - jobs), .sm = j->sm, .only_faults = j->only_faults};
-    struct err err = {""};
-    k->emulated = true;
-    if (j->tile_of) {
-        k->tile_of = j->tile_of;
-        k->tile = j->tile;
-        k->only_d = j->d;
-    }
-    if (gen_open(&k->gen, NULL, &err) != 0 || device_emu_open(&k->dev, &o, &err) != 0)
-        fail_msg("%s", err.msg);
-    *state = k;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct kit *k = *state;
-    k->dev.close(&k->dev);
-    gen_close(k->gen);
-    free(k);
-    return 0;
-}
-
-/* Runs one case in this (forked) process; what cmocka prints is kept back, and its message becomes the error. */
 static int run_job(int i, void *arg, struct err *err)
 {
     (void)arg;
-    struct job *j = &jobs[i];
-    struct CMUnitTest one[] = {cmocka_unit_test_prestate_setup_teardown(j->run, setup, teardown, j)};
-    char text[4096], *message;
-    FILE *log = tmpfile();
-    if (!log)
-        return err_set(err, "no temporary file");
-    fflush(NULL);
-    dup2(fileno(log), 1);
-    dup2(fileno(log), 2);
-    int failed = cmocka_run_group_tests_name(j->name, one, NULL, NULL);
-    fflush(NULL);
-    rewind(log);
-    text[fread(text, 1, sizeof text - 1, log)] = 0;
-    fclose(log);
-    if (failed == 0)
-        return 0;
-    message = strstr(text, "ERROR: ");
-    message = message ? message + strlen("ERROR: ") : text;
-    message[strcspn(message, "\n")] = 0;
-    return err_set(err, "%s, %s schedule%s%s: %s", j->name, schedules[j->schedule], j->tile_of ? ", " : "", j->tile,
-                   message);
+    return emu_case_run(&jobs[i].run, err);
 }
 
 /* Says how the jobs of the running test ended. */
@@ -128,28 +71,27 @@ static void report(void **state)
         fail_msg("%d failed; %s", failed, outcome[first].msg);
 }
 
-static struct job *add_job(const char *name, CMUnitTestFunction run, int schedule, int sm, int test)
+static struct emu_case *add_job(const char *name, CMUnitTestFunction run, int schedule, int sm, int test)
 {
     struct job *grown = realloc(jobs, (size_t)(njobs + 1) * sizeof *jobs);
     if (!grown)
         abort();
     jobs = grown;
-    jobs[njobs] =
-        (struct job){.name = name, .run = run, .schedule = (enum emu_schedule)schedule, .sm = sm, .test = test};
-    return &jobs[njobs++];
+    struct job *j = &jobs[njobs];
+    *j = (struct job){.run = {.name = name, .run = run, .schedule = (enum emu_schedule)schedule, .sm = sm},
+                      .test = test};
+    j->run.seed = (uint64_t)njobs++;
+    return &j->run;
 }
 
 /* Jobs that bring every value of every tile parameter that some valid configuration has, in few configurations: each time the one
  * with the most values that were not seen yet. d NULL: the kernel knows no head dimension. */
-static void add_tiles(struct gen *g, const struct covered *c, const char *d, int test)
+static int add_tiles(struct gen *g, const struct covered *c, const char *d, int test, struct err *err)
 {
     struct gen_param p[] = {c->shape, {"d", d}};
     struct gen_space s;
-    struct err err = {""};
-    if (gen_space(g, c->kernel, "sm_90", p, d ? 2 : 1, &s, &err) != 0) {
-        snprintf(add_job(c->kernel, NULL, 0, 90, test)->tile, 96, "%.90s", err.msg);
-        return;
-    }
+    if (gen_space(g, c->kernel, "sm_90", p, d ? 2 : 1, &s, err) != 0)
+        return -1;
     char *seen =
         calloc((size_t)s.nconfigs * 12 + 1, 1); /* whether configuration i's value of parameter t was in a chosen one */
     for (;;) {
@@ -165,9 +107,9 @@ static void add_tiles(struct gen *g, const struct covered *c, const char *d, int
         }
         if (best < 0)
             break;
-        struct job *j = add_job(c->kernel, c->run, njobs % NSCHEDULES, 90, test);
+        struct emu_case *j = add_job(c->kernel, c->run, njobs % NSCHEDULES, 90, test);
         j->tile_of = c->kernel;
-        j->d = d ? atoi(d) : 0;
+        j->only_d = d ? atoi(d) : 0;
         for (int t = 0; t < s.ntile; t++) {
             size_t n = strlen(j->tile);
             snprintf(j->tile + n, sizeof j->tile - n, "%s%s=%ld", t ? " " : "", s.tile[t], s.config[best].value[t]);
@@ -177,6 +119,7 @@ static void add_tiles(struct gen *g, const struct covered *c, const char *d, int
     }
     free(seen);
     gen_space_free(&s);
+    return 0;
 }
 
 /* Every declared kernel has a case here, and in the emulator only its prelude is exchanged. */
@@ -243,10 +186,7 @@ int main(void)
     char names[NCOVERED][64];
     struct gen *g;
     struct err err = {""};
-    if (gen_open(&g, NULL, &err) != 0) {
-        fprintf(stderr, "%s\n", err.msg);
-        return 1;
-    }
+    int rc = gen_open(&g, NULL, &err);
     for (int i = 0; i < NCASES; i++) {
         int test = FIXED + i;
         tests[test] =
@@ -259,14 +199,16 @@ int main(void)
         snprintf(names[i], sizeof names[i], "tiles_of_%s", covered[i].kernel);
         tests[test] =
             (struct CMUnitTest){.name = names[i], .test_func = report, .initial_state = (void *)(intptr_t)test};
-        int has_d = gen_has_param(g, covered[i].kernel, "d", &err);
+        int has_d = rc == 0 && gen_has_param(g, covered[i].kernel, "d", &err) == 1;
         for (int d = 0; d < (has_d ? NDIMS : 1); d++)
-            add_tiles(g, &covered[i], has_d ? dims[d] : NULL, test);
+            rc = rc ? rc : add_tiles(g, &covered[i], has_d ? dims[d] : NULL, test, &err);
+    }
+    outcome = calloc((size_t)njobs, sizeof *outcome);
+    if (rc != 0 || !outcome) {
+        fprintf(stderr, "%s\n", rc ? err.msg : "out of memory");
+        return 1;
     }
     gen_close(g);
-    outcome = calloc((size_t)njobs, sizeof *outcome);
-    if (!outcome)
-        return 1;
     parallel_run(njobs, run_job, NULL, outcome);
     int failed = cmocka_run_group_tests_name("kernels", tests, NULL, NULL);
     free(outcome);

@@ -16,8 +16,8 @@
 
 struct emu {
     struct run run;
-    char *cache, *cc;                  /* owned */
-    const char *plant_from, *plant_to; /* not owned */
+    char *cache, *cc;                             /* owned */
+    const char *plant_in, *plant_from, *plant_to; /* not owned */
     int plant_nth;
     unsigned char *map; /* shared memory with a guard on each side */
 };
@@ -114,15 +114,16 @@ static void emu_unload(struct device *dev, struct device_kernel *k)
 }
 
 /* A copy of the text, NUL-terminated, with the planted error if there is one and it fits. */
-static char *copy_text(struct emu *e, const void *image, size_t bytes, struct err *err)
+static char *copy_text(struct emu *e, const void *image, size_t bytes, const char *symbol, struct err *err)
 {
-    size_t from = e->plant_from ? strlen(e->plant_from) : 0, to = e->plant_from ? strlen(e->plant_to) : 0;
+    bool plant = e->plant_from && strncmp(symbol, e->plant_in, strlen(e->plant_in)) == 0;
+    size_t from = plant ? strlen(e->plant_from) : 0, to = plant ? strlen(e->plant_to) : 0;
     char *text = err_alloc(bytes + to + 1, 1, "kernel text", err);
     if (!text)
         return NULL;
     memcpy(text, image, bytes);
     text[bytes] = 0;
-    char *at = e->plant_from ? strstr(text, PRELUDE_END) : NULL;
+    char *at = plant ? strstr(text, PRELUDE_END) : NULL;
     for (int i = 0; at && i <= e->plant_nth; i++)
         at = strstr(at + 1, e->plant_from);
     if (at) {
@@ -138,7 +139,7 @@ static int emu_load(struct device *dev, const void *image, size_t bytes, const c
 {
     struct emu *e = dev->state;
     struct device_kernel *k = err_calloc(1, sizeof *k, "kernel", err);
-    char *text = k ? copy_text(e, image, bytes, err) : NULL;
+    char *text = k ? copy_text(e, image, bytes, symbol, err) : NULL;
     if (!text)
         goto fail;
     k->text = text;
@@ -383,9 +384,10 @@ void emu_set_schedule(struct device *dev, enum emu_schedule schedule, uint64_t s
     e->run.random = seed;
 }
 
-void emu_plant(struct device *dev, const char *from, int n, const char *to)
+void emu_plant(struct device *dev, const char *kernel, const char *from, int n, const char *to)
 {
     struct emu *e = dev->state;
+    e->plant_in = kernel;
     e->plant_from = from;
     e->plant_nth = n;
     e->plant_to = to;

@@ -40,9 +40,9 @@ int device_emu_open(struct device *dev, const struct emu_options *o, struct err 
 /* Changes the order for the launches that follow. */
 void emu_set_schedule(struct device *dev, enum emu_schedule schedule, uint64_t seed);
 
-/* Plants an error: in every text that is loaded from now on, the n-th occurrence (from 0) of `from` behind the prelude becomes
- * `to`. from NULL ends it. The strings must outlive it. */
-void emu_plant(struct device *dev, const char *from, int n, const char *to);
+/* Plants an error: in every text of `kernel` (the beginning of the symbol) that is loaded from now on, the n-th occurrence (from
+ * 0) of `from` behind the prelude becomes `to`. from NULL ends it. The strings must outlive it. */
+void emu_plant(struct device *dev, const char *kernel, const char *from, int n, const char *to);
 
 /* Counts since the device was opened. */
 struct emu_stats {
