@@ -432,6 +432,50 @@ static void test_host_side(void **state)
     dev->unload(dev, k);
 }
 
+/* --- the vocabulary ---------------------------------------------------------------------------------------------------- */
+
+static bool word_char(char c)
+{
+    return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+/* Every word that the CUDA prelude defines, the host's has too. */
+static void test_same_words(void **state)
+{
+    struct fixture *f = *state;
+    struct gen_param p[] = {{"d", "64"}, {"g", "1"}};
+    struct gen_kernel k;
+    struct err err = {""};
+    char *host;
+    int words = 0;
+    if (gen_render(f->gen, "attn_decode", "h200", p, 2, &k, &err) != 0 || gen_host_text(f->gen, &k, &host, &err) != 0)
+        fail_msg("%s", err.msg);
+    *strstr(host, "/* ---- end of prelude") = 0;
+    *strstr(k.source, "/* ---- end of prelude") = 0;
+    for (char *line = strtok(k.source, "\n"); line; line = strtok(NULL, "\n")) {
+        char *end, *start, word[64], as_macro[80], as_function[80];
+        if (strncmp(line, "DEVICE ", 7) == 0 && (end = strchr(line, '('))) {
+            for (start = end; word_char(start[-1]); start--)
+                ;
+        } else if (strncmp(line, "#define ", 8) == 0) {
+            for (start = end = line + 8; word_char(*end); end++)
+                ;
+        } else {
+            continue;
+        }
+        snprintf(word, sizeof word, "%.*s", (int)(end - start), start);
+        snprintf(as_macro, sizeof as_macro, "#define %s%s", word, *end == '(' ? "(" : "");
+        snprintf(as_function, sizeof as_function, " %s(", word);
+        const char *at = strstr(host, as_function);
+        if (!strstr(host, as_macro) && !at)
+            fail_msg("'%s' of prelude_cuda.cu.t is missing in prelude_host.cu.t", word);
+        words++;
+    }
+    assert_true(words > 60);
+    free(host);
+    gen_kernel_free(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -442,6 +486,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_ucontext, setup, teardown),
         cmocka_unit_test_setup_teardown(test_mistakes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_host_side, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_same_words, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

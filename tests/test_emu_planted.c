@@ -71,23 +71,18 @@ static const struct plant {
      NULL},
     {"attn_prefill", prefill_every_shape, "no wait for the keys", "cp_async_wait(0);", 0, "", "cp.async"},
     {"attn_prefill", prefill_every_shape, "no wait for the values", "cp_async_wait(0);", 1, "", "cp.async"},
-    {"attn_prefill", prefill_every_shape, "tiles written without the swizzle", "to += swizzle(row, piece);", 0,
-     "to += row * 128 + piece * 16;", "instead of"},
+    {"attn_prefill", prefill_every_shape, "tiles written without the swizzle", "to += swizzle(row, tid() % 8);", 0,
+     "to += row * 128 + tid() % 8 * 16;", "instead of"},
     {"attn_prefill", prefill_every_shape, "keys read with another swizzle", "lane() / 8 % 2);", 0,
      "(lane() / 8 + 1) % 2);", "instead of"},
     {"attn_prefill", prefill_every_shape, "no swizzle at all", "((c ^ (r & 7)) << 4)", 0, "(c << 4)", "bank conflicts"},
     {"attn_prefill", prefill_every_shape, "the edge of a tile off by one", "key >= valid", 0, "key > valid", NULL},
-    {"attn_prefill", prefill_every_shape, "rows past the edge of a tile loaded",
-     "min_i(r, valid - 1) * stride + j * 64, r < valid", 0, "r * stride + j * 64, true", NULL},
+    {"attn_prefill", prefill_every_shape, "rows past the edge of a tile loaded", "left -= row;", 0, "left -= row - 1;",
+     NULL},
     {"attn_prefill", prefill_every_shape, "a query that sees the key after its own", "key > diagonal + row", 0,
      "key > diagonal + row + 1", "instead of"},
     {"attn_prefill", prefill_every_shape, "outputs read before all lanes have written theirs",
-     "    sync_warp();\n    UNROLL\n    for (int i = 0; i < 8; i++) {\n        int u = i * 32 + lane(), r = u / 8, c "
-     "= u % 8;\n        if",
-     0,
-     "    UNROLL\n    for (int i = 0; i < 8; i++) {\n        int u = i * 32 + lane(), r = u / 8, c = u % 8;\n        "
-     "if",
-     NULL},
+     "    sync_warp();\n    UNROLL", 1, "    UNROLL", "race"},
     {"attn_scores", prefill_every_shape, "the barrier behind the places", "sync_block();", 0, "", NULL},
     {"attn_scores", prefill_every_shape, "the barrier behind the queries", "sync_block(); /* the tile", 0, "/*", NULL},
     {"attn_scores", prefill_every_shape, "a wait for one group too few", "cp_async_wait(1);", 0, "cp_async_wait(2);",
@@ -103,20 +98,34 @@ static const struct plant {
      "seed) >= best", "instead of"},
     {"cascade_update", update_token_by_token, "a counter that is not put back", "*counter = 0;", 0, "*counter = 1;",
      NULL},
-    {"cascade_update", update_token_by_token, "keys turned by one too much", "m.turn + (token ? at : 0)", 0,
-     "m.turn + (token ? at : 0) + 1", "of the key"},
+    {"cascade_update", update_token_by_token, "keys turned by one too much", "turning ? m", 0, "turning ? 1 + m",
+     "of the key"},
 };
 enum { NPLANTS = sizeof plants / sizeof plants[0], NSCHEDULES = 3 };
+
+/* The tiles that the texts above are of, so that another default does not change them. */
+static const struct emu_case tiles[] = {
+    {.tile_of = "attn_decode", .tile = "bn=16 wp=2 st=2"},
+    {.tile_of = "attn_merge", .tile = "wp=4"},
+    {.tile_of = "attn_prefill", .tile = "bm=64 bn=32 st=1 wp=2 qr=0 pd=1 mb=1"},
+    {.tile_of = "attn_scores", .tile = "mk=2 bq=32 st=3 wp=2 pd=1 mb=1"},
+    {.tile_of = "cascade_update", .tile = "wp=2 sl=1 u=4"},
+};
 
 static int run_plant(int i, void *arg, struct err *err)
 {
     const struct plant *p = &plants[i / NSCHEDULES];
-    struct emu_case c = {.name = p->what, .run = p->run, .schedule = (enum emu_schedule)(i % NSCHEDULES), .sm = 80};
+    struct emu_case c = {0};
     (void)arg;
+    for (size_t t = 0; t < sizeof tiles / sizeof tiles[0]; t++)
+        if (strcmp(tiles[t].tile_of, p->kernel) == 0)
+            c = tiles[t];
+    c.name = p->what;
+    c.run = p->run;
+    c.schedule = (enum emu_schedule)(i % NSCHEDULES);
     c.seed = (uint64_t)i;
+    c.sm = 80;
     c.only_d = 64;
-    c.tile_of = "attn_decode";
-    strcpy(c.tile, "bn=16 wp=2 st=2");
     c.plant_in = p->kernel;
     c.plant = p->from;
     c.plant_nth = p->nth;

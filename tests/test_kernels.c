@@ -1,6 +1,7 @@
 /* Every kernel's cases in the emulator (tests/emu): the text that a GPU would get, on this machine's CPU. All cases under each
  * schedule, then every value of every tile parameter at every head dimension. The jobs run in forked workers beforehand; the
- * cmocka tests say how they ended. */
+ * cmocka tests say how they ended. An argument is a pattern (`decode*`): only the tests whose names match it. */
+#include <fnmatch.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -178,7 +179,7 @@ static void only_the_prelude_is_exchanged(void **state)
     gen_close(g);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     enum { FIXED = 2, NTESTS = FIXED + NCASES + NCOVERED };
     struct CMUnitTest tests[NTESTS] = {cmocka_unit_test(every_kernel_is_here),
@@ -186,12 +187,14 @@ int main(void)
     char names[NCOVERED][64];
     struct gen *g;
     struct err err = {""};
+    const char *pattern = argc > 1 ? argv[1] : "*";
     int rc = gen_open(&g, NULL, &err);
+    cmocka_set_test_filter(pattern);
     for (int i = 0; i < NCASES; i++) {
         int test = FIXED + i;
         tests[test] =
             (struct CMUnitTest){.name = cases[i].name, .test_func = report, .initial_state = (void *)(intptr_t)test};
-        for (int s = 0; s < NSCHEDULES; s++)
+        for (int s = 0; s < NSCHEDULES && fnmatch(pattern, cases[i].name, 0) == 0; s++)
             add_job(cases[i].name, cases[i].test_func, s, 80, test)->only_faults = s != EMU_RANDOM;
     }
     for (int i = 0; i < NCOVERED; i++) {
@@ -199,11 +202,13 @@ int main(void)
         snprintf(names[i], sizeof names[i], "tiles_of_%s", covered[i].kernel);
         tests[test] =
             (struct CMUnitTest){.name = names[i], .test_func = report, .initial_state = (void *)(intptr_t)test};
+        if (fnmatch(pattern, names[i], 0) != 0)
+            continue;
         int has_d = rc == 0 && gen_has_param(g, covered[i].kernel, "d", &err) == 1;
         for (int d = 0; d < (has_d ? NDIMS : 1); d++)
             rc = rc ? rc : add_tiles(g, &covered[i], has_d ? dims[d] : NULL, test, &err);
     }
-    outcome = calloc((size_t)njobs, sizeof *outcome);
+    outcome = calloc((size_t)njobs + 1, sizeof *outcome);
     if (rc != 0 || !outcome) {
         fprintf(stderr, "%s\n", rc ? err.msg : "out of memory");
         return 1;
