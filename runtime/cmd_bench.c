@@ -11,6 +11,7 @@ static const struct kind {
     const char *what;
 } kinds[] = {
     {"decode", bench_decode, "one token through attention and its scores on the GPU"},
+    {"prefill", bench_prefill, "a chunk through attention, its scores and the cascade on the GPU; causal attention"},
     {"update", bench_update, "a chunk's way down the cascade on the GPU"},
     {"model", bench_model, "a whole model on the CPU: prompt and decoding"},
     {0, 0, 0},

@@ -111,6 +111,13 @@ DEVICE void stage_queries(unsigned char *to, const half_t *q, i64 q_stride, cons
     sync_warp();
 }
 
+/* Tiles at a segment's beginning that need no mask: all of their keys are there, and seen by all of the block's queries. */
+DEVICE int whole_tiles(const struct source *w, int segment, int tile0)
+{
+    int end = segment_length(w, segment);
+    return (segment < w->step->nruns ? end : min_i(tile0 + 1, end)) / ${bn};
+}
+
 struct rows { /* a warp's ${16 * mt} query rows; a lane holds rows lane/4 and lane/4 + 8 of each tile of 16 */
     float o[${mt}][${nd}][4];
     float m[${mt}][2]; /* reference of the exponent, log2 domain: the row's maximum so far, or up to SLACK below it */
@@ -120,16 +127,21 @@ struct rows { /* a warp's ${16 * mt} query rows; a lane holds rows lane/4 and la
 % end
 };
 
-/* S = Q.K^T of this warp's rows and one tile. What a step reads from shared memory is asked for ${pd} steps before it is used. */
-DEVICE void scores_of_tile(struct rows *a, float s[${mt}][${nb}][4], unsigned qa, unsigned ka)
-{
-    unsigned key[${pd + 1}][4];
 % if qr == 0 then
-    unsigned q[2][${mt}][4];
+% -- Q's first pieces come before the barrier that the keys need.
+/* Asks for the first pieces of Q. */
+DEVICE void first_queries(unsigned q[2][${mt}][4], unsigned qa)
+{
     UNROLL
     for (int i = 0; i < ${mt}; i++)
         ldmatrix_x4(q[0][i], smem() + qa + i * ${16 * 2 * d});
+}
+
 % end
+/* S = Q.K^T of this warp's rows and one tile. What a step reads from shared memory is asked for ${pd} step${pd > 1 and "s" or ""} before it is used. */
+DEVICE void scores_of_tile(struct rows *a, float s[${mt}][${nb}][4], ${qr == 0 and "unsigned q[2][" .. mt .. "][4], unsigned qa, " or ""}unsigned ka)
+{
+    unsigned key[${pd + 1}][4];
     UNROLL
     for (int t = 0; t < ${pd}; t++)
         ldmatrix_x4(key[t], smem() + columns16(ka, t / ${nb // 2}) + t % ${nb // 2} * ${16 * 2 * d});
@@ -263,12 +275,17 @@ DEVICE void take_tile(struct rows *a, struct feed *f, const struct source *w, un
 {
     float s[${mt}][${nb}][4];
     unsigned v[${pd + 1}][4];
+% local queries = qr == 0 and "q, qa, " or ""
+% if qr == 0 then
+    unsigned q[2][${mt}][4];
+    first_queries(q, qa);
+% end
 % if st == 1 then
     cp_async_wait(0);
     sync_block(); /* K is there, and V is free */
     copy_tile(f->v, v_step(f, w), f->left, smem() + STAGE_AT + V_AT);
     cp_async_commit();
-    scores_of_tile(a, s, qa, STAGE_AT + klane);
+    scores_of_tile(a, s, ${queries}STAGE_AT + klane);
     next_tile(f, w);
     if (masked)
         mask_tile(s, end - at, chunk, first_row(tile0) - at);
@@ -287,7 +304,7 @@ DEVICE void take_tile(struct rows *a, struct feed *f, const struct source *w, un
     copy_tile(f->k, k_step(f, w), f->left, smem() + free);
     copy_tile(f->v, v_step(f, w), f->left, smem() + free + V_AT);
     cp_async_commit();
-    scores_of_tile(a, s, qa, here + klane);
+    scores_of_tile(a, s, ${queries}here + klane);
     first_values(v, here + V_AT + vlane);
     next_tile(f, w);
     if (masked)
@@ -352,13 +369,12 @@ KERNEL(${name}, ${threads}, ${min_blocks})
             for (int k = 0; k < ${kd}; k++)
                 ldmatrix_x4(a.q[i][k], smem() + columns16(qa, k) + i * ${16 * 2 * d});
 % end
-        int end = segment_length(&w, segment), at = 0;
-        int whole = (chunk ? min_i(tile0 + 1, end) : end) / ${bn} * ${bn}; /* keys in tiles that need no mask */
         NO_UNROLL
-        for (; at < whole; at += ${bn})
-            take_tile(&a, &f, &w, &stage, false, chunk, at, end, tile0, qa, klane, vlane);
+        for (int tiles = whole_tiles(&w, segment, tile0); tiles > 0; tiles--)
+            take_tile(&a, &f, &w, &stage, false, chunk, 0, 0, tile0, qa, klane, vlane);
+        int end = segment_length(&w, opaque(segment));
         NO_UNROLL
-        for (; at < end; at += ${bn})
+        for (int at = whole_tiles(&w, opaque(segment), tile0) * ${bn}; at < end; at += ${bn})
             take_tile(&a, &f, &w, &stage, true, chunk, at, end, tile0, qa, klane, vlane);
     }
 

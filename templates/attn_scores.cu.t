@@ -4,6 +4,7 @@
 % local span = math.min(threads // 8, chunks & -chunks) -- pieces of a row that neighbouring threads copy
 % local pass = threads // span                -- rows that all threads copy at once
 % local warp_keys = 16 * mk
+% local batch = chunks % 8 == 0 and 4 or chunks // 2 -- loads of keys that are under way together
 % local scale = 1.4426950408889634 / math.sqrt(d)
 
 /* Column sums of P for ${bk} keys and one query head: S^T = K.Q^T, with the keys kept in registers (${warp_keys} a warp) as the A
@@ -18,7 +19,7 @@ enum { STAGE = ${bq * 2 * d}, C_AT = ${st} * STAGE, PLACE_AT = C_AT + ${st * bq 
 
 struct place { /* of a key of the block */
     int row;   /* of the cache; rows + index for one of the chunk; -1: none */
-    int angle; /* by which its queries are turned beyond their index in the chunk */
+    int angle; /* by which its queries are turned beyond their index in the chunk; 0 for one of the chunk */
 };
 
 /* Starts the copy of ${bq} query rows; those that are not left become zeros. */
@@ -148,21 +149,23 @@ KERNEL(${name}, ${threads}, ${min_blocks})
         UNROLL
         for (int i = 0; i < ${mk}; i++) {
             NO_UNROLL
-            for (int u = lane(); u < ${16 * chunks}; u += 32) {
-                int r = u / ${chunks}, c = u % ${chunks};
-                struct place p = place[16 * i + r];
-                struct u4 x = {0, 0, 0, 0};
-                if (p.row >= rows) {
-                    x = ld16(kr + (i64)(p.row - rows) * k_stride + key_head * ${d} + c * 8);
-                } else if (p.row >= 0) {
-                    x = ld16(kc + ((i64)key_head * rows + p.row) * ${d} + c * 8);
-                    if (rot) {
-                        struct f4 turn[2];
-                        read_turn(turn, rot + (i64)p.angle * ${d // 2} + c * 4);
-                        x = turn_pairs(x, turn, -1.0f);
-                    }
+            for (int u = lane(); u < ${16 * chunks}; u += ${32 * batch}) {
+                struct u4 x[${batch}];
+                struct f4 turn[${batch}][2];
+                UNROLL
+                for (int b = 0; b < ${batch}; b++) {
+                    int c = (u + 32 * b) % ${chunks};
+                    struct place p = place[16 * i + (u + 32 * b) / ${chunks}];
+                    const half_t *from = kr + (i64)max_i(p.row - rows, 0) * k_stride + key_head * ${d};
+                    if (p.row >= 0 && p.row < rows)
+                        from = kc + ((i64)key_head * rows + p.row) * ${d};
+                    x[b] = ld16(from + c * 8);
+                    if (rot)
+                        read_turn(turn[b], rot + (i64)p.angle * ${d // 2} + c * 4);
                 }
-                sts16(mine + swizzle(r, c), x);
+                UNROLL
+                for (int b = 0; b < ${batch}; b++)
+                    sts16(mine + swizzle((u + 32 * b) / ${chunks}, (u + 32 * b) % ${chunks}), rot ? turn_pairs(x[b], turn[b], -1.0f) : x[b]);
             }
             sync_warp();
             UNROLL

@@ -9,6 +9,7 @@
 
 #include "cases_prefill.h"
 #include "device_kit.h"
+#include "emu/emu.h"
 #include "oracle_attention.h"
 #include "runtime/step.h"
 
@@ -292,7 +293,10 @@ static struct cascade_params small_cascade(int sinks, int subcaches, int w, int 
 static void prefill_case(struct kit *kit, struct prefill c, int64_t t)
 {
     prefill_open(kit, &c, t);
+    uint64_t before = kit->emulated ? emu_get_stats(&kit->dev).ldmatrix_conflicts : 0;
     prefill_run(kit, &c);
+    if (kit->emulated) /* the swizzle's promise */
+        assert_int_equal(emu_get_stats(&kit->dev).ldmatrix_conflicts, before);
     prefill_check(&c);
     prefill_close(&c);
 }

@@ -12,7 +12,7 @@
 #include "runtime/occupancy.h"
 #include "runtime/quant.h"
 
-cmd_fn bench_decode, bench_update, bench_model;
+cmd_fn bench_decode, bench_prefill, bench_update, bench_model;
 
 enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON };
 

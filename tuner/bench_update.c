@@ -3,22 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench.h"
+#include "bench_update.h"
 #include "runtime/move_plan.h"
-
-enum { PARTS_MAX = 256 };
-
-struct update_bench {
-    struct bench *b;
-    struct cascade_params p;
-    int rows, cascades, nparts;
-    double moved; /* spans that one head moves, about: of those who meet a holder, half win */
-    struct kernel update;
-    devptr k, v, score, origin, k_chunk, v_chunk, chunk_score, rot, moves, arrived;
-    devptr plan[PARTS_MAX];
-    int trees[PARTS_MAX];
-    bool one_launch; /* a part of all layers at once */
-};
 
 static int launch(struct update_bench *c, int part, int layer, int layers, struct err *err)
 {
@@ -59,13 +45,23 @@ static int launch(struct update_bench *c, int part, int layer, int layers, struc
     return b->dev.launch(&b->dev, c->update.loaded, &l, err);
 }
 
+int update_bench_layer(struct update_bench *c, int layer, struct err *err)
+{
+    for (int part = 0; part < c->nparts; part++)
+        if (launch(c, part, layer, 1, err) != 0)
+            return -1;
+    return 0;
+}
+
 static int enqueue(void *user, struct err *err)
 {
     struct update_bench *c = user;
-    for (int layer = 0; layer < (c->one_launch ? 1 : c->b->layers); layer++)
-        for (int part = 0; part < c->nparts; part++)
-            if (launch(c, part, layer, c->one_launch ? c->b->layers : 1, err) != 0)
-                return -1;
+    for (int layer = 0; layer < c->b->layers && !c->one_launch; layer++)
+        if (update_bench_layer(c, layer, err) != 0)
+            return -1;
+    for (int part = 0; part < c->nparts && c->one_launch; part++)
+        if (launch(c, part, 0, c->b->layers, err) != 0)
+            return -1;
     return 0;
 }
 
@@ -75,14 +71,15 @@ static int put_plans(struct update_bench *c, int *most_nodes, struct err *err)
     struct move_planner m = {0};
     struct cascade_state s;
     int status = -1;
-    cascade_state_at(&c->p, c->p.sinks + (2 * cascade_reach(&c->p) / c->p.span + 4096) / 4096 * 4096 * c->p.span, &s);
+    c->t = c->p.sinks + (2 * cascade_reach(&c->p) / c->p.span + 4096) / 4096 * 4096 * c->p.span;
+    cascade_state_at(&c->p, c->t, &s);
     if (cascade_plan_init(&part, &c->p, err) != 0 || move_planner_init(&m, &c->p, err) != 0)
         goto done;
     *most_nodes = m.most_nodes;
     for (int at = 0; at < c->p.stride; at += part.tokens, s = part.after) {
-        if (c->nparts == PARTS_MAX) {
+        if (c->nparts == UPDATE_PARTS_MAX) {
             err_set(err, "--stride %d: more than %d sub-caches long; this bench times no such chunks", c->p.stride,
-                    PARTS_MAX);
+                    UPDATE_PARTS_MAX);
             goto done;
         }
         cascade_plan_make(&part, &c->p, &s, c->p.stride - at);
@@ -119,7 +116,7 @@ static int open_memory(struct update_bench *c, int most_nodes, struct err *err)
                : 0;
 }
 
-static void close_case(struct update_bench *c)
+void update_bench_close(struct update_bench *c)
 {
     devptr all[] = {c->k,       c->v,           c->score, c->origin, c->k_chunk,
                     c->v_chunk, c->chunk_score, c->rot,   c->moves,  c->arrived};
@@ -130,36 +127,46 @@ static void close_case(struct update_bench *c)
     kernel_free(&c->update);
 }
 
+int update_bench_open(struct update_bench *c, struct bench *b, int window, int stride, struct err *err)
+{
+    char params[64];
+    int most_nodes = 0;
+    *c = (struct update_bench){.b = b, .p = b->cascade.p};
+    c->p.window = window;
+    c->p.stride = stride;
+    if (cascade_check(&c->p, err) != 0)
+        return -1;
+    c->rows = cascade_rows(&c->p);
+    c->cascades = c->p.policy == POLICY_HOMOGENEOUS ? 1 : b->kv_heads;
+    snprintf(params, sizeof params, "d=%d b=%d t=%s", b->head_dim, c->p.span, b->type ? "bf16" : "fp16");
+    return bench_kernel(b, "cascade_update", params, &c->update, err) || put_plans(c, &most_nodes, err) ||
+                   open_memory(c, most_nodes, err)
+               ? -1
+               : 0;
+}
+
 static int run_case(struct bench *b, int window, int stride, struct err *err)
 {
-    struct update_bench c = {.b = b, .p = b->cascade.p};
+    struct update_bench c;
     struct bench_time t;
-    char text[96];
-    int status = -1, most_nodes = 0;
-    c.p.window = window;
-    c.p.stride = stride;
-    if (cascade_check(&c.p, err) != 0)
-        return -1;
-    c.rows = cascade_rows(&c.p);
-    c.cascades = c.p.policy == POLICY_HOMOGENEOUS ? 1 : b->kv_heads;
-    snprintf(text, sizeof text, "d=%d b=%d t=%s", b->head_dim, c.p.span, b->type ? "bf16" : "fp16");
-    if (bench_kernel(b, "cascade_update", text, &c.update, err) != 0 || put_plans(&c, &most_nodes, err) != 0 ||
-        open_memory(&c, most_nodes, err) != 0)
+    char work[96];
+    int status = -1;
+    if (update_bench_open(&c, b, window, stride, err) != 0)
         goto done;
     double rows = stride + c.moved * c.p.span;
     double limit = rows * b->kv_heads * 2 * (2 * b->head_dim * 2 + 12) / b->copy_gbs / 1e6;
-    snprintf(text, sizeof text, "update T=%d W=%d N=%d B=%d %d heads d=%d", stride, window, c.p.subcaches, c.p.span,
+    snprintf(work, sizeof work, "update T=%d W=%d N=%d B=%d %d heads d=%d", stride, window, c.p.subcaches, c.p.span,
              b->kv_heads, b->head_dim);
     for (int one = 0; one < 2; one++) {
         c.one_launch = one;
         if (bench_graph(b, enqueue, &c, &t, err) != 0)
             goto done;
-        bench_row(b, text, one ? "all layers in one launch, a layer" : "cascade_update, a layer", t.ms / b->layers,
+        bench_row(b, work, one ? "all layers in one launch, a layer" : "cascade_update, a layer", t.ms / b->layers,
                   t.spread / b->layers, limit);
     }
     status = 0;
 done:
-    close_case(&c);
+    update_bench_close(&c);
     return status;
 }
 

@@ -7,8 +7,8 @@ kernel {
   },
   tile = {
     { "bm", "query rows a block", values = { 32, 64, 128, 192, 256 }, default = "d == 256 and 64 or 128" },
-    { "bn", "keys a tile", values = { 16, 32, 48, 64, 80, 96, 128 },
-      default = "smem_per_sm < 128 * 1024 and (d == 256 and 16 or d == 128 and 32 or d == 96 and 48 or 64) or d == 256 and 32 or 64" },
+    { "bn", "keys a tile", values = { 16, 32, 48, 64, 80, 96, 128 }, -- two blocks a multiprocessor, and no spills
+      default = "d <= 80 and 64 or smem_per_sm < 128 * 1024 and 48 * 96 // d // 16 * 16 or d == 256 and 32 or d == 128 and sm < 90 and 48 or 64" },
     { "st", "stages of K and V; 1: one buffer each, K and V copied in turn", values = { 1, 2, 3, 4 }, default = 1 },
     { "wp", "warps", values = { 2, 4, 8 }, default = 4 },
     { "qr", "Q in registers, not read from shared memory for each tile", values = { 0, 1 }, default = "d == 64 and 1 or 0" },

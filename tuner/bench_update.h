@@ -1,0 +1,31 @@
+#ifndef WEIR_BENCH_UPDATE_H
+#define WEIR_BENCH_UPDATE_H
+
+/* A chunk's insertion into the full caches of several layers, for every bench that times it alone or as a part. */
+
+#include "bench.h"
+
+enum { UPDATE_PARTS_MAX = 256 };
+
+struct update_bench {
+    struct bench *b;
+    struct cascade_params p;
+    int64_t t; /* tokens before the chunk */
+    int rows, cascades, nparts;
+    double moved; /* spans that one head moves, about: of those who meet a holder, half win */
+    struct kernel update;
+    devptr k, v, score, origin; /* of all layers */
+    devptr k_chunk, v_chunk, chunk_score, rot, moves, arrived;
+    devptr plan[UPDATE_PARTS_MAX];
+    int trees[UPDATE_PARTS_MAX];
+    bool one_launch; /* a part of all layers at once */
+};
+
+/* Everything but the launches; close what was opened even when it fails. */
+int update_bench_open(struct update_bench *c, struct bench *b, int window, int stride, struct err *err);
+void update_bench_close(struct update_bench *c);
+
+/* Enqueues the chunk's insertion into one layer. */
+int update_bench_layer(struct update_bench *c, int layer, struct err *err);
+
+#endif
