@@ -10,7 +10,7 @@ int attn_decode_splits(int sms, int blocks_per_sm, int kv_heads, int keys)
     return between(sms * blocks_per_sm / kv_heads, 1, keys / 64 + 1);
 }
 
-int attn_merge_slices(int sms, int cascades, int keys, int threads)
+int attn_merge_slices(int sms, int cascades, int keys, int rows_a_block)
 {
-    return between(2 * sms / cascades, 1, keys / threads + 1);
+    return between(keys / rows_a_block + 1, 2 * sms / cascades, 8 * sms / cascades + 1);
 }

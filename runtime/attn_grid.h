@@ -6,7 +6,8 @@
 /* Splits of attn_decode for up to `keys` held keys: as many as fill the GPU once, each of at least 64 keys. */
 int attn_decode_splits(int sms, int blocks_per_sm, int kv_heads, int keys);
 
-/* Slices of attn_merge: two blocks a multiprocessor, which find room beside attn_decode and so wait for it on the spot. */
-int attn_merge_slices(int sms, int cascades, int keys, int threads);
+/* Slices of attn_merge: two blocks a multiprocessor find room beside attn_decode, and so wait for it on the spot; more when a
+ * block's rows would not all be in flight at once. rows_a_block: threads * u. */
+int attn_merge_slices(int sms, int cascades, int keys, int rows_a_block);
 
 #endif

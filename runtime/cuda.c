@@ -173,6 +173,10 @@ static int cuda_load(struct device *dev, const void *image, size_t bytes, const 
                   symbol, smem_max, dev->facts.name, dev->facts.smem_per_block) != 0)
             goto failed;
     }
+    /* Blocks of two kernels share a multiprocessor only if both want it divided alike into shared memory and L1. */
+    status = c->api->function_set(k->function, CU_FUNC_PREFERRED_SHARED_MEMORY_CARVEOUT, 100);
+    if (check(c, status, err, "%s: asking for all of the shared memory", symbol) != 0)
+        goto failed;
     *out = k;
     return 0;
 failed:

@@ -40,6 +40,7 @@ enum { /* CUdevice_attribute */
 enum {
     CU_STREAM_NON_BLOCKING = 1,
     CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8, /* CUfunction_attribute */
+    CU_FUNC_PREFERRED_SHARED_MEMORY_CARVEOUT = 9,
     CU_CAPTURE_MODE_RELAXED = 2,               /* CUstreamCaptureMode */
     CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION = 6, /* CUlaunchAttributeID */
 };

@@ -19,26 +19,31 @@ struct move_candidate {
     int32_t row, turn;
 };
 
-/* A plan of one token has at most as many trees: the token, and the span that leaves sub-cache 0 with all that gives way to it. */
+/* A plan of one token is one wave of at most so many trees: the token, and the span that leaves sub-cache 0 with all that gives
+ * way to it. */
 enum { MOVE_TREES_DECODE = 2 };
 
 /* Makes move plans for one set of parameters, in a buffer of its own. */
 struct move_planner {
-    struct move_plan *plan; /* the buffer: head, trees, nodes, candidates; owned */
-    size_t bytes;           /* of it in use */
-    size_t room;            /* its size: what a device buffer must hold */
-    int most_nodes;         /* of any plan for chunks of up to the stride; no plan has more trees */
+    void *buffer; /* for each wave a head, its trees, nodes and candidates; owned */
+    size_t bytes; /* of it in use */
+    size_t room;  /* its size: what a device buffer must hold */
+    int waves;    /* the launches that carry the plan out, in this order */
+    struct {
+        int at;    /* where in the buffer its struct move_plan is */
+        int trees; /* in it */
+    } wave[CASCADE_MAX_SUBCACHES + 1];
+    int most_nodes; /* of any plan for chunks of up to the stride; no wave has more nodes or trees */
     struct cascade_params params;
-    struct move_node *draft; /* [most_nodes], owned: nodes before they are put in order */
-    int32_t *writer;         /* [slots] the draft node that writes a slot, -1 for none; owned */
-    int32_t *reader;         /* [most_nodes] the draft node that reads what a node overwrites, -1 for none; owned */
+    struct move_draft *draft; /* [most_nodes], owned: nodes before they are put in order */
+    int32_t *writer;          /* [slots] the draft that writes a slot, -1 for none; owned */
 };
 
 int move_planner_init(struct move_planner *m, const struct cascade_params *p, struct err *err);
 void move_planner_free(struct move_planner *m);
 
-/* Lays the plan of one part out in m->plan, m->bytes long. `chunk_token` is the number in its chunk of the part's first token:
- * 0, but for the later parts of a chunk longer than a sub-cache. */
+/* Lays the plan of one part out in m->buffer. `chunk_token` is the number in its chunk of the part's first token: 0, but for the
+ * later parts of a chunk longer than a sub-cache. */
 void move_plan_make(struct move_planner *m, const struct cascade_plan *part, int chunk_token);
 
 #endif

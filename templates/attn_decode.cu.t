@@ -19,8 +19,8 @@ DEVICE void load_tile(half_t *stage, const half_t *k, const half_t *v, int n)
     for (int i = 0; i < ${bn * d // 8 // 32}; i++) {
         int piece = i * 32 + lane(), key = piece / ${d // 8}, at = piece % ${d // 8} * 8;
         int from = key < n ? key * ${d} + at : 0;
-        cp_async16_zfill(stage + key * ${pad} + at, k + from, key < n);
-        cp_async16_zfill(stage + ${bn * pad} + key * ${pad} + at, v + from, key < n);
+        cp_async16_once(stage + key * ${pad} + at, k + from, key < n);
+        cp_async16_once(stage + ${bn * pad} + key * ${pad} + at, v + from, key < n);
     }
 }
 

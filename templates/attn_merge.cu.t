@@ -1,4 +1,5 @@
 % local in_registers = r <= 16       -- the probabilities of a row, else they are taken 8 at a time
+% local share = r >= 4 * wp and 8 or 32 -- lanes that share the splits of a head in step 2
 % local split_lanes = threads // 8   -- threads that share the splits of one output
 % include "attn_step.cu.t"
 
@@ -114,27 +115,28 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     load_logits(x, row, logits, logit_stride);
 % end
     /* Outputs by fours: 8 neighbours, and ${split_lanes} threads for the splits of each. */
-    const int share = (${r * d // 4} + slices - 1) / slices;
-    const int begin = slice * share, end = min_i(begin + share, ${r * d // 4});
+    const int quads = (${r * d // 4} + slices - 1) / slices;
+    const int begin = slice * quads, end = min_i(begin + quads, ${r * d // 4});
     struct parts parts;
     int quad = begin + tid() % 8;
     load_parts(&parts, part_o, part_ml, (i64)(quad / ${d // 4}) * splits, quad % ${d // 4} * 4, splits, quad < end);
 
-    /* 2. m and l of all splits. Every block needs them, and works them out for itself. */
-    for (int h = w; h < ${r}; h += ${wp}) {
+    /* 2. m and l of all splits. Every block needs them, and works them out for itself: ${share} lanes a head. */
+    for (int first = w * ${32 // share}; first < ${r}; first += ${wp * 32 // share}) {
+        const int h = min_i(first + lane() / ${share}, ${r - 1});
         const struct f2 *ml = part_ml + (i64)h * splits;
         float high = NEG_INF, sum = 0.0f;
-        for (int i = lane(); i < splits; i += 32)
+        for (int i = lane() % ${share}; i < splits; i += ${share})
             high = max_f(high, ml[i].x);
         UNROLL
-        for (int k = 16; k > 0; k /= 2)
+        for (int k = ${share // 2}; k > 0; k /= 2)
             high = max_f(high, shfl_xor_f(high, k));
-        for (int i = lane(); i < splits; i += 32)
+        for (int i = lane() % ${share}; i < splits; i += ${share})
             sum += weight(ml[i].x, high) * ml[i].y;
         UNROLL
-        for (int k = 16; k > 0; k /= 2)
+        for (int k = ${share // 2}; k > 0; k /= 2)
             sum += shfl_xor_f(sum, k);
-        if (lane() == 0) {
+        if (lane() % ${share} == 0 && first + lane() / ${share} < ${r}) {
             high_s[h] = high;
             sum_s[h] = sum;
             lse_s[h] = high + log2_f(sum);

@@ -1,7 +1,7 @@
 /* What one part of a chunk moves where (design 3.2), the same for all layers and heads. A node is a span slot that is written: by
- * one of the spans that compete for it, or by tokens of the chunk. Who is read by a node is written, if at all, by a node of the
- * same tree behind it: so whoever carries a tree out in order reads everything before it is overwritten, and trees need not
- * know of each other. In device memory: the head, then tree[trees + 1], node[nodes], candidate[candidates]. */
+ * one of the spans that compete for it, or by tokens of the chunk. What a node reads is overwritten, if at all, by a node of the
+ * same tree behind it, or by a later launch: so whoever carries a tree out in order reads everything before it is overwritten,
+ * and trees need not know of each other. In device memory: the head, then tree[trees + 1], node[nodes], candidate[candidates]. */
 struct move_plan {
     i64 first_token; /* number in the text of the chunk's token 0 */
     int trees, nodes, candidates;

@@ -109,6 +109,7 @@ extern void emu_cp_async16(void *shared, const void *global, bool valid, const c
 extern void emu_cp_async_commit(void), emu_cp_async_wait(int n, const char *at);
 #define cp_async16(shared, global) emu_cp_async16(shared, global, true, EMU_AT)
 #define cp_async16_zfill(shared, global, valid) emu_cp_async16(shared, global, valid, EMU_AT)
+#define cp_async16_once(shared, global, valid) emu_cp_async16(shared, global, valid, EMU_AT)
 #define cp_async_commit() emu_cp_async_commit()
 #define cp_async_wait(n) emu_cp_async_wait(n, EMU_AT)
 

@@ -187,17 +187,21 @@ static void insert(struct stream *s, int T, bool one_token)
     for (int done = 0; done < T; done += s->part.tokens) {
         cascade_plan_make(&s->part, &s->p, &state, T - done);
         move_plan_make(&s->planner, &s->part, done);
-        upload(s, s->plan, s->planner.plan, s->planner.bytes);
-        int trees = one_token ? MOVE_TREES_DECODE : s->planner.plan->trees;
-        assert_true(s->planner.plan->trees <= trees);
+        upload(s, s->plan, s->planner.buffer, s->planner.bytes);
         int chunk_stride = s->kv * s->d, turning = s->p.positions == POSITIONS_CACHE, select = (int)s->p.select;
         int mean = s->p.span_score == SPAN_MEAN;
         int64_t chunk_layer = (int64_t)T * chunk_stride;
-        kit_launch(
-            s->kit, &s->kernel, (unsigned)((trees + s->tpb - 1) / s->tpb * s->sl), (unsigned)s->kv, (unsigned)s->layers,
-            (void *[]){&s->k,        &s->v,           &s->score, &s->origin, &s->k_chunk, &s->v_chunk, &chunk_stride,
-                       &chunk_layer, &s->chunk_score, &T,        &s->plan,   &s->rot,     &s->moves,   &s->arrived,
-                       &s->rows,     &s->cascades,    &turning,  &select,    &mean,       &s->seed});
+        for (int wave = 0; wave < s->planner.waves; wave++) {
+            int trees = one_token ? MOVE_TREES_DECODE : s->planner.wave[wave].trees;
+            assert_true(s->planner.wave[wave].trees <= trees && (!one_token || s->planner.waves == 1));
+            devptr plan = s->plan + (devptr)s->planner.wave[wave].at;
+            kit_launch(s->kit, &s->kernel, (unsigned)((trees + s->tpb - 1) / s->tpb * s->sl), (unsigned)s->kv,
+                       (unsigned)s->layers,
+                       (void *[]){&s->k,        &s->v,         &s->score,    &s->origin,      &s->k_chunk,
+                                  &s->v_chunk,  &chunk_stride, &chunk_layer, &s->chunk_score, &T,
+                                  &plan,        &s->rot,       &s->moves,    &s->arrived,     &s->rows,
+                                  &s->cascades, &turning,      &select,      &mean,           &s->seed});
+        }
         for (size_t c = 0; c < s->n; c++) {
             float *score = s->mirror_score + c * (size_t)s->rows;
             int64_t *origin = s->mirror_origin + c * (size_t)s->rows;
@@ -396,6 +400,36 @@ void update_token_by_token(void **state)
             insert(&s, 1, true);
             check_rows(&s);
         }
+        check_contents(&s);
+        check_counters(&s);
+        stream_close(&s);
+    }
+}
+
+/* With many sub-caches, or a schedule that makes many compete for one slot, the plan's trees are cut into waves. */
+void update_deep_cascades(void **state)
+{
+    struct kit *kit = KIT(state);
+    static const struct {
+        int subcaches, spans, span, every;
+    } cases[] = {{8, 64, 1, 2}, {3, 60, 2, 50}, {6, 40, 1, 3}, {5, 90, 1, 4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int w = cases[i].spans * cases[i].span;
+        struct stream s = {
+            .p = cascade(5, cases[i].subcaches, w, cases[i].span, w), .d = 64, .kv = 2, .layers = 1, .type = 1};
+        for (int k = 1; k < CASCADE_MAX_SUBCACHES; k++)
+            s.p.every[k] = s.p.every[k - 1] * cases[i].every;
+        s.p.eager = false;
+        stream_open(&s, kit, "");
+        int waves = 0;
+        for (int chunk = 0; chunk < 12 * cases[i].subcaches; chunk++) {
+            if (s.t > 0)
+                change_scores(&s);
+            insert(&s, s.p.stride, false);
+            waves = s.planner.waves > waves ? s.planner.waves : waves;
+        }
+        assert_true(waves > 1);
+        check_rows(&s);
         check_contents(&s);
         check_counters(&s);
         stream_close(&s);

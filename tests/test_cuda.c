@@ -179,8 +179,10 @@ static int fake_module_function(cu_function *function, cu_module module, const c
 }
 static int fake_function_set(cu_function function, int attribute, int value)
 {
-    assert_int_equal(attribute, CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES);
-    driver.smem_max = value;
+    if (attribute == CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES)
+        driver.smem_max = value;
+    else
+        assert_true(attribute == CU_FUNC_PREFERRED_SHARED_MEMORY_CARVEOUT && value == 100);
     return call();
 }
 static int fake_launch(cu_function function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,

@@ -38,7 +38,7 @@ static int put_plan(struct decode_bench *c, int64_t t, int which, struct err *er
     cascade_plan_make(&part, &c->p, &s, 1);
     move_plan_make(&m, &part, 0);
     if ((which == 0 && bench_put(c->b, &step, sizeof step, &c->step, err) != 0) ||
-        bench_put(c->b, m.plan, m.bytes, &c->plan[which], err) != 0)
+        bench_put(c->b, m.buffer, m.bytes, &c->plan[which], err) != 0)
         goto done;
     status = 0;
 done:
@@ -195,7 +195,8 @@ static int run_case(struct bench *b, int window, struct err *err)
     if (open_kernels(&c, err) != 0)
         goto done;
     c.splits = attn_decode_splits(b->dev.facts.sms, bench_blocks(b, &c.decode), b->kv_heads, c.rows);
-    c.slices = attn_merge_slices(b->dev.facts.sms, c.cascades, c.rows, (int)c.merge.gen.threads);
+    c.slices = attn_merge_slices(b->dev.facts.sms, c.cascades, c.rows,
+                                 (int)c.merge.gen.threads * (int)gen_value(&c.merge.gen, "u"));
     if (open_memory(&c, err) != 0 || bench_angles(b, c.rows + window / c.p.subcaches + 1, &c.rot, err) != 0 ||
         put_plan(&c, t + c.p.span / 2, 0, err) != 0 || put_plan(&c, t + c.p.span - 1, 1, err) != 0)
         goto done;

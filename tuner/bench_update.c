@@ -47,7 +47,7 @@ static int launch(struct update_bench *c, int part, int layer, int layers, struc
 
 int update_bench_layer(struct update_bench *c, int layer, struct err *err)
 {
-    for (int part = 0; part < c->nparts; part++)
+    for (int part = 0; part < c->nlaunches; part++)
         if (launch(c, part, layer, 1, err) != 0)
             return -1;
     return 0;
@@ -59,7 +59,7 @@ static int enqueue(void *user, struct err *err)
     for (int layer = 0; layer < c->b->layers && !c->one_launch; layer++)
         if (update_bench_layer(c, layer, err) != 0)
             return -1;
-    for (int part = 0; part < c->nparts && c->one_launch; part++)
+    for (int part = 0; part < c->nlaunches && c->one_launch; part++)
         if (launch(c, part, 0, c->b->layers, err) != 0)
             return -1;
     return 0;
@@ -77,18 +77,23 @@ static int put_plans(struct update_bench *c, int *most_nodes, struct err *err)
         goto done;
     *most_nodes = m.most_nodes;
     for (int at = 0; at < c->p.stride; at += part.tokens, s = part.after) {
-        if (c->nparts == UPDATE_PARTS_MAX) {
-            err_set(err, "--stride %d: more than %d sub-caches long; this bench times no such chunks", c->p.stride,
-                    UPDATE_PARTS_MAX);
-            goto done;
-        }
         cascade_plan_make(&part, &c->p, &s, c->p.stride - at);
         move_plan_make(&m, &part, at);
+        if (c->nlaunches + m.waves > UPDATE_LAUNCHES_MAX) {
+            err_set(err, "--stride %d: takes more than %d launches; this bench times no such chunks", c->p.stride,
+                    UPDATE_LAUNCHES_MAX);
+            goto done;
+        }
         for (int i = 0; i < part.ngroups; i++)
             c->moved += part.group[i].holder ? 0.5 : 1;
-        c->trees[c->nparts] = m.plan->trees;
-        if (bench_put(c->b, m.plan, m.bytes, &c->plan[c->nparts++], err) != 0)
+        devptr *buffer = &c->buffer[c->nbuffers];
+        if (bench_put(c->b, m.buffer, m.bytes, buffer, err) != 0)
             goto done;
+        c->nbuffers++;
+        for (int i = 0; i < m.waves; i++) {
+            c->trees[c->nlaunches] = m.wave[i].trees;
+            c->plan[c->nlaunches++] = *buffer + (devptr)m.wave[i].at;
+        }
     }
     status = 0;
 done:
@@ -122,8 +127,8 @@ void update_bench_close(struct update_bench *c)
                     c->v_chunk, c->chunk_score, c->rot,   c->moves,  c->arrived};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         c->b->dev.release(&c->b->dev, all[i]);
-    for (int i = 0; i < c->nparts; i++)
-        c->b->dev.release(&c->b->dev, c->plan[i]);
+    for (int i = 0; i < c->nbuffers; i++)
+        c->b->dev.release(&c->b->dev, c->buffer[i]);
     kernel_free(&c->update);
 }
 

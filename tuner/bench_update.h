@@ -5,20 +5,22 @@
 
 #include "bench.h"
 
-enum { UPDATE_PARTS_MAX = 256 };
+enum { UPDATE_LAUNCHES_MAX = 512 };
 
 struct update_bench {
     struct bench *b;
     struct cascade_params p;
-    int64_t t; /* tokens before the chunk */
-    int rows, cascades, nparts;
-    double moved; /* spans that one head moves, about: of those who meet a holder, half win */
+    int64_t t;                     /* tokens before the chunk */
+    int rows, cascades, nlaunches; /* a layer */
+    double moved;                  /* spans that one head moves, about: of those who meet a holder, half win */
     struct kernel update;
     devptr k, v, score, origin; /* of all layers */
     devptr k_chunk, v_chunk, chunk_score, rot, moves, arrived;
-    devptr plan[UPDATE_PARTS_MAX];
-    int trees[UPDATE_PARTS_MAX];
-    bool one_launch; /* a part of all layers at once */
+    devptr buffer[UPDATE_LAUNCHES_MAX],
+        plan[UPDATE_LAUNCHES_MAX]; /* a part's buffer, and where in it a wave's plan is */
+    int nbuffers;
+    int trees[UPDATE_LAUNCHES_MAX];
+    bool one_launch; /* a launch for all layers at once */
 };
 
 /* Everything but the launches; close what was opened even when it fails. */

@@ -8,7 +8,7 @@ kernel {
   },
   tile = {
     { "wp", "warps per block", values = { 2, 4, 8 }, default = 4 },
-    { "sl", "slices of a tree's pieces, a block each", values = { 1, 2, 4, 8 }, default = "b * d >= 2048 and 4 or b * d >= 1024 and 2 or 1" },
+    { "sl", "slices of a tree's pieces, a block each", values = { 1, 2, 4, 8 }, default = "b * d >= 1024 and 2 or 1" },
     { "u", "slots in flight a thread", values = { 2, 4, 8 }, default = 4 },
   },
   derive = {
