@@ -32,9 +32,10 @@ static void set_sizes(struct cpu *c, const struct model *m, const struct cascade
     c->panels = up_to(c->rows, PANEL) / PANEL;
     c->cascades = p->policy == POLICY_HOMOGENEOUS ? 1 : s->kv_heads;
     c->scale = (float)(1.44269504088896340736 / sqrt(s->head_dim));
-    c->columns_room = c->rows + c->stride_rows + CASCADE_MAX_RUNS * 2 * PANEL;
-    /* A power of two between rows of logits would put them all into the same few cache lines. */
-    c->columns_room = up_to(c->columns_room, 4 * PANEL) + PANEL;
+    /* A power of two between rows of logits would put them all into the same few cache lines. A window for which an int is too
+     * small is refused for its memory. */
+    int64_t room = (int64_t)c->rows + c->stride_rows + CASCADE_MAX_RUNS * 2 * PANEL + 4 * PANEL;
+    c->columns_room = room < INT32_MAX / 2 ? up_to((int)room, 4 * PANEL) + PANEL : INT32_MAX / 2;
     enum { LOGITS = 3 << 16 }; /* of a tile: what the second-level cache holds beside keys and values */
     int queries = LOGITS / c->columns_room / 6 * 6;
     c->queries = queries < 12 ? 12 : least(queries, CPU_QUERIES);

@@ -144,9 +144,8 @@ void pool_run(struct pool *p, int items, pool_fn *fn, void *context)
         if (looks >= LOOKS_BEFORE_YIELD)
             sched_yield();
         pause_cpu();
-        state = atomic_load_explicit(&p->state, memory_order_relaxed);
+        state = atomic_load_explicit(&p->state, memory_order_acquire);
     }
-    atomic_thread_fence(memory_order_acquire);
 }
 
 int pool_cores(void)
