@@ -1,9 +1,11 @@
 /* The CPU backend: opening, memory, and the order of a layer's steps. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend_cpu.h"
+#include "memory.h"
 
 static int least(int a, int b)
 {
@@ -25,7 +27,7 @@ static void set_sizes(struct cpu *c, const struct model *m, const struct cascade
     c->shape = s;
     c->p = *p;
     c->dp = up_to(s->head_dim, PANEL);
-    c->stride_rows = up_to(p->stride, PANEL);
+    c->stride_rows = p->stride < INT32_MAX - PANEL ? up_to(p->stride, PANEL) : INT32_MAX / PANEL * PANEL;
     c->group = s->heads / s->kv_heads;
     c->qkv = (s->heads + 2 * s->kv_heads) * s->head_dim;
     c->rows = cascade_rows(p);
@@ -327,11 +329,11 @@ static int allocate(struct cpu *c, struct err *err)
     c->cache = err_calloc((size_t)c->shape->layers, sizeof *c->cache, "the cache's layers", err);
     if (!c->cache)
         return -1;
-    if (v.bytes >= (double)SIZE_MAX / 2)
-        return err_set(err, "a window of %d tokens needs more memory than can be addressed; give a smaller --window",
-                       c->p.window);
-    c->memory = err_calloc((size_t)v.bytes / 64 + 1, 64,
-                           "the cache and the activations; a smaller --window or --stride needs less", err);
+    char what[64];
+    snprintf(what, sizeof what, "--window %d with --stride %d", c->p.window, c->p.stride);
+    if (memory_check(v.bytes >= (double)SIZE_MAX ? SIZE_MAX : (size_t)v.bytes, what, err) < 0)
+        return -1;
+    c->memory = err_calloc((size_t)v.bytes / 64 + 1, 64, what, err);
     if (!c->memory)
         return -1;
     v = (struct carver){.base = (unsigned char *)(((uintptr_t)c->memory + 63) / 64 * 64)};
