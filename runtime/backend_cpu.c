@@ -3,9 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "backend_cpu.h"
 #include "memory.h"
+
+enum { HUGE_PAGE = 2 << 20 }; /* bytes */
 
 static int least(int a, int b)
 {
@@ -314,14 +317,15 @@ static void close_backend(struct backend *be)
         cascade_plan_free(&c->scratch[i].plan);
     pool_close(c->pool);
     rope_close(&c->rope);
-    free(c->memory);
+    if (c->memory)
+        munmap(c->memory, c->memory_bytes);
     free(c->cache);
     free(c);
     be->state = NULL;
 }
 
-/* One zeroed allocation for all arrays: the system gives its pages when they are first written to, so a cache that is not full
- * yet costs what is in it. */
+/* One mapping for all arrays, zeroed: the system gives its pages when they are first written to, so a cache that is not full yet
+ * costs about what is in it. */
 static int allocate(struct cpu *c, struct err *err)
 {
     struct carver v = {0};
@@ -333,10 +337,15 @@ static int allocate(struct cpu *c, struct err *err)
     snprintf(what, sizeof what, "--window %d with --stride %d", c->p.window, c->p.stride);
     if (memory_check(v.bytes >= (double)SIZE_MAX ? SIZE_MAX : (size_t)v.bytes, what, err) < 0)
         return -1;
-    c->memory = err_calloc((size_t)v.bytes / 64 + 1, 64, what, err);
-    if (!c->memory)
-        return -1;
-    v = (struct carver){.base = (unsigned char *)(((uintptr_t)c->memory + 63) / 64 * 64)};
+    size_t bytes = (size_t)v.bytes + HUGE_PAGE;
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return err_set(err, "%s: the system refuses %.1f GB of memory", what, (double)bytes / 1e9);
+    c->memory = memory;
+    c->memory_bytes = bytes;
+    /* Decoding reads the whole cache for each token: with small pages, it would look up an address for every 16 keys. */
+    v = (struct carver){.base = (unsigned char *)(((uintptr_t)memory + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE)};
+    (void)madvise(v.base, bytes - HUGE_PAGE, MADV_HUGEPAGE);
     carve_all(&v, c);
     for (int i = 0; i < c->threads; i++)
         if (cascade_plan_init(&c->scratch[i].plan, &c->p, err) < 0)

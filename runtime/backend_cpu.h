@@ -75,6 +75,7 @@ struct cpu {
     int columns_room;
     float scale;  /* log2(e) / sqrt(head_dim) */
     void *memory; /* of all arrays below, owned */
+    size_t memory_bytes;
 
     struct cascade_state state; /* before the chunk in work */
     int T, held;
