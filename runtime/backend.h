@@ -12,8 +12,9 @@
 #include "model.h"
 
 struct backend_options {
-    int threads;          /* CPU threads; 0: as many as there are cores to run on */
+    int threads;           /* CPU threads; 0: as many as there are cores to run on */
     bool int8_activations; /* faster decoding that costs about 0.05 nats a token; off unless asked for */
+    const char *simd;      /* CPU: "avx512", "avx2" or "plain"; NULL: the best that the machine runs */
 };
 
 struct backend {

@@ -375,7 +375,11 @@ int backend_cpu_open(struct backend *be, const struct model *m, const struct cas
         return -1;
     be->state = c;
     set_sizes(c, m, p);
-    c->simd = simd_best();
+    c->simd = o && o->simd ? simd_named(o->simd) : simd_best();
+    if (!c->simd) {
+        err_set(err, "this machine does not run the vector version '%s'", o->simd);
+        goto failed;
+    }
     if (pool_open(&c->pool, o ? o->threads : 0, err) < 0)
         goto failed;
     c->threads = pool_threads(c->pool);
