@@ -1,69 +1,21 @@
-/* Rows of quantised weights times a row of activations, in integers.
- *
- * Each 32 activations become multiples X of (largest of them) / 8355000, so that |X| < 2^23, in three signed digits of base 256.
- * vpdpbusd adds up 4 products of an unsigned weight and a digit in each 32-bit lane; from the leading digit on, the lane is
- * shifted by 8 and the next digit added, which gives the exact integer sum of weight * X: at most 8 * 15 * 2^23 for two nibbles
- * a lane, below 2^31. Signed bytes are made unsigned by adding 128, which leaves no room for three digits in a lane: the last
- * one is added up in a lane of its own, and 128 times the activations is taken off both.
- *
- * The only rounding before the sums is that of X, by 2^-24 of the largest activation in its block. fp32 loses as much when it
- * adds a product to a sum of that size; it is better only where one activation is thousands of times its neighbours and meets
- * a weight near zero. */
+/* Products in integers: making a row ready, and rows of Q4_0, Q4_1 and Q8_0. */
 #if defined(__x86_64__)
 #include "simd_dot_avx512.h"
 
-#include <immintrin.h>
 #include <math.h>
 #include <string.h>
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 8")
-#endif
-
-enum {
-    DIGITS = 3,
-    GROUP = 128, /* activations of one step of the nibble types */
-    ROWS = 4     /* rows that share the loads of the activations */
-};
 
 /* Below 127 * 65536 + 127 * 256 + 127, the largest of three digits, by more than the rounding of its inverse. */
 static const float finest = 8355000;
 
-/* The activations of one step, in an order that suits the weights' bytes, so that each 32-bit lane of products belongs to one
- * block of 32: the first 16 of four blocks, then the other 16 of them (their nibbles come so out of one vector), ... */
-struct nibble_group {
-    int8_t digit[2 * DIGITS][64]; /* the leading digit of both halves, the middle one, the last one */
-    float scale[16];              /* by lane: what the integer 1 stands for */
-    float sum[16];                /* by lane: sum of the activations X * scale that meet the lane's weights */
-    int32_t bias[16];             /* by lane: -8 * sum of X */
-};
-
-/* ... or simply in their own order. */
-struct byte_group {
-    int8_t digit[DIGITS][64];
-    float scale[16];
-    int32_t bias[2][16]; /* by lane: -128 * (leading digit * 256 + middle one), and that of the last one */
-};
-
-/* Both lie in the row's room, as one row may meet matrices of several types. */
-static struct nibble_group *nibble_groups(const struct simd_row *x)
+static bool is_k(enum quant_type type)
 {
-    return (struct nibble_group *)(void *)x->room;
+    return type == QUANT_Q4_K || type == QUANT_Q5_K || type == QUANT_Q6_K;
 }
-
-static struct byte_group *byte_groups(const struct simd_row *x)
-{
-    return (struct byte_group *)(void *)(nibble_groups(x) + (x->n + GROUP - 1) / GROUP);
-}
-_Static_assert(2 * (sizeof(struct nibble_group) + 2 * sizeof(struct byte_group)) <= 256 * 16,
-               "simd_row_room is too small");
 
 bool dot_avx512_has(enum quant_type type)
 {
-    return type == QUANT_Q4_0 || type == QUANT_Q4_1 || type == QUANT_Q8_0;
+    return type == QUANT_Q4_0 || type == QUANT_Q4_1 || type == QUANT_Q8_0 || is_k(type);
 }
 
 /* Digits of 16 activations to 16 bytes of each digit's row. */
@@ -103,16 +55,22 @@ static void put_nibble_block(struct nibble_group *g, int b, const float *x, bool
     put_digits(high, inverse, coarse, g->digit[1] + 16 * b, 2 * 64);
 }
 
-/* Sums are those of X, not of the activations before rounding: the weights' offset is about as large as the weights, and what
- * rounding does to both must cancel as they do. */
-static void put_sums(struct nibble_group *g, const int digits)
+/* Sums by lane of X, from `per` vectors of each digit. Where a type's weights have an offset, it is about as large as the
+ * weights, and what rounding does to both must cancel as they do: so these are sums of X, not of the activations before. */
+static __m512i sum_digits(const int8_t (*digit)[64], const int digits, const int per)
 {
     __m512i one = _mm512_set1_epi8(1), sum = _mm512_setzero_si512();
-    for (int i = 0; i < 2 * digits; i++) {
-        if (i && i % 2 == 0)
+    for (int i = 0; i < per * digits; i++) {
+        if (i && i % per == 0)
             sum = _mm512_slli_epi32(sum, 8);
-        sum = _mm512_dpbusd_epi32(sum, one, _mm512_load_si512(g->digit[i]));
+        sum = _mm512_dpbusd_epi32(sum, one, _mm512_load_si512(digit[i]));
     }
+    return sum;
+}
+
+static void put_nibble_sums(struct nibble_group *g, const int digits)
+{
+    __m512i sum = sum_digits((const int8_t(*)[64])g->digit, digits, 2);
     _mm512_store_ps(g->sum, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_load_ps(g->scale)));
     _mm512_store_si512(g->bias, _mm512_mullo_epi32(sum, _mm512_set1_epi32(-8)));
 }
@@ -126,43 +84,36 @@ static void put_byte_block(struct byte_group *g, int b, const float *x, bool coa
     put_digits(high, inverse, coarse, g->digit[0] + 32 * b + 16, 64);
 }
 
-static void put_bias(struct byte_group *g, bool coarse)
+static void put_byte_sums(struct byte_group *g, const int digits)
 {
-    __m512i by = _mm512_set1_epi8((char)128), zero = _mm512_setzero_si512(), first = zero, last = zero;
-    first = _mm512_dpbusd_epi32(first, by, _mm512_load_si512(g->digit[0]));
-    if (!coarse) {
-        first = _mm512_dpbusd_epi32(_mm512_slli_epi32(first, 8), by, _mm512_load_si512(g->digit[1]));
-        last = _mm512_dpbusd_epi32(last, by, _mm512_load_si512(g->digit[2]));
-    }
-    _mm512_store_si512(g->bias[0], _mm512_sub_epi32(zero, first));
-    _mm512_store_si512(g->bias[1], _mm512_sub_epi32(zero, last));
+    const int8_t(*digit)[64] = (const int8_t(*)[64])g->digit;
+    __m512i first = sum_digits(digit, digits > 1 ? digits - 1 : 1, 1), sum = sum_digits(digit, digits, 1);
+    __m512i last = digits > 1 ? sum_digits(digit + digits - 1, 1, 1) : _mm512_setzero_si512(),
+            by = _mm512_set1_epi32(-128);
+    _mm512_store_ps(g->sum, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_load_ps(g->scale)));
+    _mm512_store_si512(g->bias[0], _mm512_mullo_epi32(first, by));
+    _mm512_store_si512(g->bias[1], _mm512_mullo_epi32(last, by));
+    _mm512_store_si512(g->bias_6, _mm512_mullo_epi32(sum, _mm512_set1_epi32(-32)));
 }
 
 void dot_avx512_prepare(struct simd_row *x, enum quant_type type)
 {
-    if (type == QUANT_Q8_0) {
+    const int digits = x->coarse ? 1 : DIGITS;
+    if (type == QUANT_Q8_0 || is_k(type)) {
         struct byte_group *g = byte_groups(x);
-        memset(g, 0, (size_t)(x->n + GROUP / 2 - 1) / (GROUP / 2) * sizeof *g);
+        memset(g, 0, (size_t)(x->n + 63) / 64 * sizeof *g);
         for (int i = 0; i < x->n; i += 32)
             put_byte_block(&g[i / 64], i / 32 % 2, x->x + i, x->coarse);
         for (int i = 0; i < x->n; i += 64)
-            put_bias(&g[i / 64], x->coarse);
+            put_byte_sums(&g[i / 64], digits);
     } else if (dot_avx512_has(type)) {
         struct nibble_group *g = nibble_groups(x);
         memset(g, 0, (size_t)(x->n + GROUP - 1) / GROUP * sizeof *g);
         for (int i = 0; i < x->n; i += 32)
             put_nibble_block(&g[i / GROUP], i / 32 % 4, x->x + i, x->coarse);
         for (int i = 0; i < x->n; i += GROUP)
-            put_sums(&g[i / GROUP], x->coarse ? 1 : DIGITS);
+            put_nibble_sums(&g[i / GROUP], digits);
     }
-}
-
-/* Where the step at byte `done` of these rows prefetches. Short rows that are read side by side are no stream that the machine
- * would foresee; but the rows that follow them lie in order, and each step fetches its share of those. */
-ALWAYS_INLINE const char *upcoming(const unsigned char *w, size_t row_bytes, const int rows, size_t done)
-{
-    enum { AHEAD = 1024 };
-    return (const char *)w + (size_t)rows * (row_bytes + done) + AHEAD;
 }
 
 /* --- nibble types -------------------------------------------------------------------------------------------------------------- */
@@ -182,8 +133,8 @@ ALWAYS_INLINE __m512i nibble_product(__m512i q, const __m512i *digit, const int 
     return sum;
 }
 
-/* Nibbles of the 4 blocks at src; d and m by lane. words: how many 16-bit words of them are there (the last step of a row may
- * have fewer than 4 blocks). */
+/* Nibbles of the 4 blocks at src; d and m by lane. whole: all four are there; the last step of a row may have
+ * fewer blocks. */
 ALWAYS_INLINE __m512i load_q4_1(const unsigned char *src, const bool whole, unsigned blocks, __m512 *d, __m512 *m)
 {
     const __m512i q_index = _mm512_setr_epi32(1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 16, 17, 18, 19);
@@ -226,7 +177,7 @@ ALWAYS_INLINE __m512i load_q4_0(const unsigned char *src, const bool whole, unsi
 /* One step of `rows` rows. */
 ALWAYS_INLINE void nibble_step(const enum quant_type type, const unsigned char *src, size_t row_bytes, const int rows,
                                const struct nibble_group *g, const int digits, const bool whole, unsigned blocks,
-                               const char *next, __m512 *sum)
+                               struct fetch next, __m512 *sum)
 {
     __m512i digit[2 * DIGITS];
     UNROLL
@@ -238,7 +189,7 @@ ALWAYS_INLINE void nibble_step(const enum quant_type type, const unsigned char *
     for (int r = 0; r < rows; r++) {
         const unsigned char *row = src + (size_t)r * row_bytes;
         __m512 d, m;
-        _mm_prefetch(next + r * (type == QUANT_Q4_1 ? 80 : 72), _MM_HINT_T0);
+        _mm_prefetch(next.at + (size_t)r * next.pitch, _MM_HINT_T0);
         if (type == QUANT_Q4_1) { /* weight = d * nibble + m */
             __m512i product = nibble_product(load_q4_1(row, whole, blocks, &d, &m), digit, digits);
             sum[r] = _mm512_fmadd_ps(_mm512_mul_ps(d, scale), _mm512_cvtepi32_ps(product), sum[r]);
@@ -262,10 +213,10 @@ ALWAYS_INLINE void nibble_rows(const enum quant_type type, const unsigned char *
     int whole = x->n / GROUP;
     for (int i = 0; i < whole; i++)
         nibble_step(type, w + (size_t)i * step, row_bytes, rows, &g[i], digits, true, 4,
-                    upcoming(w, row_bytes, rows, (size_t)i * step), sum);
+                    fetch_for(w, row_bytes, rows, (size_t)i * step, step), sum);
     if (x->n % GROUP)
         nibble_step(type, w + (size_t)whole * step, row_bytes, rows, &g[whole], digits, false,
-                    (unsigned)(x->n % GROUP) / 32, upcoming(w, row_bytes, rows, (size_t)whole * step), sum);
+                    (unsigned)(x->n % GROUP) / 32, fetch_for(w, row_bytes, rows, (size_t)whole * step, step), sum);
     UNROLL
     for (int r = 0; r < rows; r++)
         out[r] = _mm512_reduce_add_ps(sum[r]);
@@ -289,7 +240,7 @@ ALWAYS_INLINE __m512i load_q8_0(const unsigned char *src, const bool whole, __m5
 }
 
 ALWAYS_INLINE void byte_step(const unsigned char *src, size_t row_bytes, const int rows, const struct byte_group *g,
-                             const int digits, const bool whole, const char *next, __m512 *sum)
+                             const int digits, const bool whole, struct fetch next, __m512 *sum)
 {
     __m512i digit[DIGITS], bias = _mm512_load_si512(g->bias[0]), last_bias = _mm512_load_si512(g->bias[1]);
     UNROLL
@@ -300,7 +251,7 @@ ALWAYS_INLINE void byte_step(const unsigned char *src, size_t row_bytes, const i
     for (int r = 0; r < rows; r++) {
         __m512 d, product;
         __m512i q = load_q8_0(src + (size_t)r * row_bytes, whole, &d);
-        _mm_prefetch(next + r * 68, _MM_HINT_T0);
+        _mm_prefetch(next.at + (size_t)r * next.pitch, _MM_HINT_T0);
         if (digits == 1) {
             product = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(bias, q, digit[0]));
         } else { /* bias counts for the sum of both digits: it is added with the second */
@@ -324,10 +275,10 @@ ALWAYS_INLINE void byte_rows(const unsigned char *w, size_t row_bytes, const int
     int whole = x->n / 64;
     for (int i = 0; i < whole; i++)
         byte_step(w + (size_t)i * 68, row_bytes, rows, &g[i], digits, true,
-                  upcoming(w, row_bytes, rows, (size_t)i * 68), sum);
+                  fetch_for(w, row_bytes, rows, (size_t)i * 68, 68), sum);
     if (x->n % 64)
         byte_step(w + (size_t)whole * 68, row_bytes, rows, &g[whole], digits, false,
-                  upcoming(w, row_bytes, rows, (size_t)whole * 68), sum);
+                  fetch_for(w, row_bytes, rows, (size_t)whole * 68, 68), sum);
     UNROLL
     for (int r = 0; r < rows; r++)
         out[r] = _mm512_reduce_add_ps(sum[r]);
@@ -374,8 +325,11 @@ void dot_avx512_matvec(enum quant_type type, const void *w, size_t row_bytes, in
     case QUANT_Q4_1:
         rows_of_type(QUANT_Q4_1, w, row_bytes, rows, x, out);
         break;
-    default:
+    case QUANT_Q8_0:
         rows_of_type(QUANT_Q8_0, w, row_bytes, rows, x, out);
+        break;
+    default:
+        dotk_avx512_matvec(type, w, row_bytes, rows, x, out);
     }
 }
 #else

@@ -13,13 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-
+#include "simd_unroll.h"
 #include "simd_expand.h"
 
 enum { PER_PANEL = PANEL / LANES }; /* vectors a panel */
@@ -114,7 +108,26 @@ static float dot(const float *a, const float *b, int n)
     return sum;
 }
 
-/* Rows of any type: expanded piece by piece into the first-level cache. */
+/* A row of F16 or BF16 times x. */
+ALWAYS_INLINE float dot_halves(const bool brain, const unsigned char *w, const float *x, int n)
+{
+    vf s[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
+    int i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        UNROLL
+        for (int v = 0; v < 4; v++) {
+            const unsigned char *from = w + 2 * (i + v * LANES);
+            s[v] = v_fma(brain ? load_bfloats(from) : load_halves(from), v_load(x + i + v * LANES), s[v]);
+        }
+    }
+    float rest[4 * LANES], sum = v_sum(v_add(v_add(s[0], s[1]), v_add(s[2], s[3])));
+    quant_to_float(brain ? QUANT_BF16 : QUANT_F16, w + 2 * i, rest, (size_t)(n - i));
+    for (int j = 0; i + j < n; j++)
+        sum += rest[j] * x[i + j];
+    return sum;
+}
+
+/* Rows of any type: expanded piece by piece into the first-level cache, where they are not as good as floats. */
 static void matvec_expanding(enum quant_type type, const void *w, size_t row_bytes, int rows, const struct simd_row *x,
                              float *out)
 {
@@ -124,6 +137,10 @@ static void matvec_expanding(enum quant_type type, const void *w, size_t row_byt
     for (int r = 0; r < rows; r++) {
         const unsigned char *src = (const unsigned char *)w + (size_t)r * row_bytes;
         float sum = 0;
+        if (type == QUANT_F16 || type == QUANT_BF16) {
+            out[r] = type == QUANT_BF16 ? dot_halves(true, src, x->x, x->n) : dot_halves(false, src, x->x, x->n);
+            continue;
+        }
         for (int i = 0; i < x->n; i += PIECE) {
             int n = x->n - i < PIECE ? x->n - i : PIECE;
             expand(type, src, expanded, (size_t)n);

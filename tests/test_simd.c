@@ -170,23 +170,20 @@ static void test_matvec(void **state)
 static void test_matvec_extremes(void **state)
 {
     (void)state;
-    static const enum quant_type extreme[] = {QUANT_Q4_0, QUANT_Q4_1, QUANT_Q8_0};
+    static const enum quant_type extreme[] = {QUANT_Q4_0, QUANT_Q4_1, QUANT_Q8_0, QUANT_Q4_K, QUANT_Q5_K, QUANT_Q6_K};
     enum { N = 256 };
     float x[N], row[N], out;
-    for (int i = 0; i < 3; i++)
+    for (size_t i = 0; i < sizeof extreme / sizeof *extreme; i++)
         for (int fill = 0; fill < 256; fill++)
             for (int sign = 0; sign < 3; sign++)
                 for (int v = 0; v < nversions; v++) {
                     const struct quant_info *info = quant_info(extreme[i]);
                     unsigned char w[N / 32 * 34];
                     memset(w, fill, sizeof w);
-                    for (int b = 0; b < N / 32; b++) { /* scale 1, minimum 1 */
-                        w[b * info->bytes] = 0;
-                        w[b * info->bytes + 1] = 0x3c;
-                        if (extreme[i] == QUANT_Q4_1) {
-                            w[b * info->bytes + 2] = 0;
-                            w[b * info->bytes + 3] = 0x3c;
-                        }
+                    for (int b = 0; b < N / info->block; b++) { /* scale 1, minimum 1 */
+                        unsigned char *block = w + b * info->bytes + (extreme[i] == QUANT_Q6_K ? 208 : 0);
+                        bool has_min = extreme[i] == QUANT_Q4_1 || extreme[i] == QUANT_Q4_K || extreme[i] == QUANT_Q5_K;
+                        memcpy(block, "\0\x3c\0\x3c", has_min ? 4 : 2);
                     }
                     uint64_t seed = (uint64_t)fill;
                     float size =
