@@ -272,6 +272,7 @@ fail:
 void model_close(struct model *m)
 {
     free(m->layer);
+    free(m->owned);
     gguf_close(m->gguf);
     *m = (struct model){0};
 }

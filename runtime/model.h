@@ -42,6 +42,7 @@ struct model {
     const struct tensor *output;      /* ne = [hidden, vocab]; == embed when tied */
     const struct tensor *rope_freqs;  /* [rope_dim/2] divisors of the frequencies, or NULL (Llama 3.1 in GGUF) */
     struct model_layer *layer;        /* [layers], owned */
+    void *owned;                      /* weights that lie in no file, or NULL */
 };
 
 /* Opens a GGUF file and checks that every tensor that the architecture needs is there in the right shape. The caller

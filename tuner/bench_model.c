@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "runtime/model_random.h"
 #include "runtime/session.h"
 #include "runtime/simd.h"
 #include "runtime/threads.h"
@@ -15,7 +16,9 @@ struct model_bench {
     int prompt, tokens, format, rows;
     int count; /* of seconds[] */
     bool full;
-    struct option table[5];
+    const char *shape;
+    int type;
+    struct option table[8];
     struct session s;
     int32_t *ids;    /* [most] random, owned */
     float *logits;   /* [vocab], owned */
@@ -93,6 +96,7 @@ static int measure_machine(struct model_bench *b, struct err *err)
     }
     b->gbs = PROBE_BYTES / read / 1e9;
     b->gflops = 2.0 * TILE_ROWS * TILE_PANELS * PANEL * TILE_DEPTH * 500 * 32 / multiply / 1e9;
+    fprintf(stderr, "%s, %d threads: %.1f GFLOP/s fp32, %.1f GB/s read\n", p.simd->name, b->threads, b->gflops, b->gbs);
     status = 0;
 done:
     pool_close(pool);
@@ -265,6 +269,31 @@ static int allocate(struct model_bench *b, struct err *err)
     return 0;
 }
 
+/* A file's model or a random one of a named shape, and the CPU backend. */
+static int open_model(struct model_bench *b, struct err *err)
+{
+    static const enum quant_type types[] = {QUANT_Q4_1, QUANT_Q4_0, QUANT_Q8_0, QUANT_Q4_K,
+                                            QUANT_Q6_K, QUANT_BF16, QUANT_F16,  QUANT_F32};
+    if (!b->shape)
+        return session_begin(&b->s, &b->session_options, &b->cascade, err);
+    if (b->session_options.model) {
+        err_set(err, "--shape and --model exclude each other");
+        return CMD_USAGE;
+    }
+    b->s.options = &b->session_options;
+    if (model_random(&b->s.model, b->shape, types[b->type], err) != 0)
+        return CMD_USAGE;
+    if (cascade_options_finish(&b->cascade, b->s.model.shape.ctx_train, err) != 0)
+        return CMD_USAGE;
+    return session_start(&b->s, &b->cascade.p, err);
+}
+
+static void close_model(struct model_bench *b)
+{
+    session_close(&b->s); /* takes a file's model along */
+    model_close(&b->s.model);
+}
+
 int bench_model(int argc, char **argv, struct err *err)
 {
     struct model_bench b = {.prompt = 2048, .tokens = 64, .full = true};
@@ -276,12 +305,16 @@ int bench_model(int argc, char **argv, struct err *err)
         {"--tokens", "-n", OPTION_INT, &b.tokens, "N", "tokens of the decoding rows (64)", 1, 1 << 20, NULL},
         {"--full", NULL, OPTION_ONOFF, &b.full, "on|off", "rows with a full cache too, which takes longer (on)", 0, 0,
          NULL},
+        {"--shape", NULL, OPTION_TEXT, &b.shape, "NAME", model_random_help, 0, 0, NULL},
+        {"--type", NULL, OPTION_CHOICE, &b.type, "q4_1|q4_0|q8_0|q4_k|q6_k|bf16|f16|f32", "of its weights (q4_1)", 0, 0,
+         NULL},
         {"--output", "-o", OPTION_CHOICE, &b.format, "md|csv|json", "form of the table (md)", 0, 0, NULL},
         {0},
     };
+    _Static_assert(sizeof rows <= sizeof b.table, "the table is too small");
     memcpy(b.table, rows, sizeof rows);
     struct options set = {
-        .usage = "weir bench model [-m MODEL] [options]",
+        .usage = "weir bench model [-m MODEL | --shape NAME] [options]",
         .what = "Times a model on this machine's CPU: prompts with exact scores, and decoding.\n"
                 "Times are medians over chunks or tokens; limits are measured first.",
         .group = {{"bench", b.table}, {"model", b.session_options.table}, {"cascade", b.cascade.table}}};
@@ -289,21 +322,14 @@ int bench_model(int argc, char **argv, struct err *err)
     if (status != OPTIONS_GO)
         return status;
     b.threads = b.session_options.backend.threads ? b.session_options.backend.threads : pool_cores();
-    status = session_begin(&b.s, &b.session_options, &b.cascade, err);
-    if (status != CMD_OK)
-        return status;
-    status = CMD_FAILED;
-    if (measure_machine(&b, err) == 0) {
-        fprintf(stderr, "%s, %d threads: %.1f GFLOP/s fp32, %.1f GB/s read\n", simd_best()->name, b.threads, b.gflops,
-                b.gbs);
-        if (allocate(&b, err) == 0 && run_cases(&b, err) == 0)
-            status = CMD_OK;
-    }
+    status = open_model(&b, err);
+    if (status == CMD_OK && (measure_machine(&b, err) != 0 || allocate(&b, err) != 0 || run_cases(&b, err) != 0))
+        status = CMD_FAILED;
     if (b.format == BENCH_JSON && b.rows)
         printf("]\n");
     free(b.ids);
     free(b.seconds);
     free(b.logits);
-    session_close(&b.s);
+    close_model(&b);
     return status;
 }

@@ -1,0 +1,171 @@
+#include "model_random.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+
+/* From the models' published config.json. */
+static const struct shape {
+    const char *name;
+    int layers, hidden, heads, kv_heads, ffn, vocab, ctx;
+    double rope_base;
+    bool tied;
+} shapes[] = {
+    {"smollm2-135m", 30, 576, 9, 3, 1536, 49152, 8192, 100000, true},
+    {"smollm2-1.7b", 24, 2048, 32, 32, 8192, 49152, 8192, 130000, true},
+    {"tinyllama-1.1b", 22, 2048, 32, 4, 5632, 32000, 2048, 10000, false},
+    {"llama-3.2-1b", 16, 2048, 32, 8, 8192, 128256, 131072, 500000, true},
+    {"llama-3.2-3b", 28, 3072, 24, 8, 8192, 128256, 131072, 500000, true},
+    {"llama-3.1-8b", 32, 4096, 32, 8, 14336, 128256, 131072, 500000, false},
+    {"llama-2-7b", 32, 4096, 32, 32, 11008, 32000, 4096, 10000, false},
+    {"mistral-7b", 32, 4096, 32, 8, 14336, 32768, 32768, 1000000, false},
+};
+enum { SHAPES = sizeof shapes / sizeof *shapes, PER_LAYER = 9 };
+
+#define NAMES "smollm2-135m|smollm2-1.7b|tinyllama-1.1b|llama-3.2-1b|llama-3.2-3b|llama-3.1-8b|llama-2-7b|mistral-7b"
+const char model_random_help[] = "random weights of a known shape: " NAMES;
+
+/* Tensors and weights of a random model: one allocation. */
+struct weights {
+    struct tensor tensor[3 + PER_LAYER * 64];
+    unsigned char data[];
+};
+
+/* Values of about +-0.04, in blocks of the type: random bits, but for the halves that hold the scales. */
+static void random_block(enum quant_type type, unsigned char *block, int bytes, uint64_t *seed)
+{
+    for (int i = 0; i < bytes; i++) {
+        *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+        block[i] = (unsigned char)(*seed >> 56);
+    }
+    float value = ((float)block[0] - 127.5f) / 3000;
+    float scale = type == QUANT_Q8_0 ? 3e-4f : type == QUANT_Q4_0 || type == QUANT_Q4_1 ? 5e-3f : 2.5e-3f;
+    uint16_t half = quant_float_to_half(scale), min = quant_float_to_half(-8 * scale),
+             k = quant_float_to_half(scale / 32);
+    switch (type) {
+    case QUANT_F32:
+        memcpy(block, &value, sizeof value);
+        break;
+    case QUANT_F16:
+        half = quant_float_to_half(value);
+        memcpy(block, &half, 2);
+        break;
+    case QUANT_BF16:
+        half = quant_float_to_bfloat(value);
+        memcpy(block, &half, 2);
+        break;
+    case QUANT_Q4_1:
+    case QUANT_Q5_1:
+        memcpy(block + 2, &min, 2);
+        memcpy(block, &half, 2);
+        break;
+    case QUANT_Q4_0:
+    case QUANT_Q5_0:
+    case QUANT_Q8_0:
+        memcpy(block, &half, 2);
+        break;
+    case QUANT_Q4_K:
+    case QUANT_Q5_K:
+        memcpy(block, &k, 2);
+        memcpy(block + 2, &k, 2);
+        break;
+    case QUANT_Q6_K:
+        memcpy(block + 208, &k, 2);
+        break;
+    }
+}
+
+/* The next tensor of the allocation; without one (w NULL) only *used moves on. */
+static const struct tensor *put(struct weights *w, size_t number, size_t *used, enum quant_type type, int in, int out)
+{
+    const struct quant_info *info = quant_info(type);
+    size_t bytes = (size_t)in / (size_t)info->block * (size_t)info->bytes * (size_t)out, at = *used;
+    *used += (bytes + 63) / 64 * 64;
+    if (!w)
+        return NULL;
+    unsigned char *data = (unsigned char *)(((uintptr_t)w->data + 63) / 64 * 64) + at;
+    struct tensor *t = &w->tensor[number];
+    *t = (struct tensor){
+        .name = "random", .name_len = 6, .type = type, .ndim = 2, .ne = {in, out, 1, 1}, .data = data, .bytes = bytes};
+    /* A pattern of some thousand blocks, again and again; norms are 1. */
+    uint64_t seed = number;
+    size_t pattern = (size_t)info->bytes * 4096 < bytes ? (size_t)info->bytes * 4096 : bytes;
+    for (size_t i = 0; i < pattern; i += (size_t)info->bytes)
+        random_block(type, data + i, info->bytes, &seed);
+    for (size_t i = pattern; i < bytes; i += pattern)
+        memcpy(data + i, data, bytes - i < pattern ? bytes - i : pattern);
+    for (int i = 0; out == 1 && i < in; i++)
+        memcpy(data + 4 * i, &(float){1}, 4);
+    return t;
+}
+
+/* All tensors of the model; returns the bytes of their data. */
+static size_t put_all(struct weights *w, struct model *m, const struct shape *s, enum quant_type type)
+{
+    size_t used = 0, n = 0;
+    int d = s->hidden / s->heads, kv = d * s->kv_heads;
+    struct model_layer none;
+    m->embed = put(w, n++, &used, type, s->hidden, s->vocab);
+    m->output = s->tied ? m->embed : put(w, n++, &used, type, s->hidden, s->vocab);
+    m->out_norm = put(w, n++, &used, QUANT_F32, s->hidden, 1);
+    for (int i = 0; i < s->layers; i++) {
+        struct model_layer *l = w ? &m->layer[i] : &none;
+        l->attn_norm = put(w, n++, &used, QUANT_F32, s->hidden, 1);
+        l->wq = put(w, n++, &used, type, s->hidden, s->hidden);
+        l->wk = put(w, n++, &used, type, s->hidden, kv);
+        l->wv = put(w, n++, &used, type, s->hidden, kv);
+        l->wo = put(w, n++, &used, type, s->hidden, s->hidden);
+        l->ffn_norm = put(w, n++, &used, QUANT_F32, s->hidden, 1);
+        l->gate = put(w, n++, &used, type, s->hidden, s->ffn);
+        l->up = put(w, n++, &used, type, s->hidden, s->ffn);
+        l->down = put(w, n++, &used, type, s->ffn, s->hidden);
+    }
+    return used;
+}
+
+int model_random(struct model *m, const char *name, enum quant_type type, struct err *err)
+{
+    const struct shape *s = shapes;
+    *m = (struct model){0};
+    while (s < shapes + SHAPES && strcmp(s->name, name) != 0)
+        s++;
+    if (s == shapes + SHAPES)
+        return err_set(err, "--shape %s: there are %s", name, NAMES);
+    const struct quant_info *info = quant_info(type);
+    if (s->hidden % info->block || s->ffn % info->block)
+        return err_set(err, "--shape %s: its rows of %d and %d are no whole blocks of %s", name, s->hidden, s->ffn,
+                       info->name);
+    size_t bytes = sizeof(struct weights) + 64 + put_all(NULL, m, s, type);
+    char what[64];
+    snprintf(what, sizeof what, "--shape %s in %s", name, info->name);
+    if (memory_check(bytes, what, err) < 0)
+        return -1;
+    struct weights *w = err_alloc(bytes, 1, what, err);
+    m->layer = err_calloc((size_t)s->layers, sizeof *m->layer, "the model's layers", err);
+    m->owned = w;
+    if (!w || !m->layer) {
+        model_close(m);
+        return -1;
+    }
+    put_all(w, m, s, type);
+    m->shape = (struct model_shape){
+        .arch = "llama",
+        .layers = s->layers,
+        .hidden = s->hidden,
+        .heads = s->heads,
+        .kv_heads = s->kv_heads,
+        .head_dim = s->hidden / s->heads,
+        .ffn = s->ffn,
+        .vocab = s->vocab,
+        .ctx_train = s->ctx,
+        .norm_eps = 1e-5f,
+        .rope_dim = s->hidden / s->heads,
+        .rope_base = s->rope_base,
+        .rope_factor = 1,
+        .rope_interleaved = true,
+    };
+    return 0;
+}

@@ -1,0 +1,15 @@
+#ifndef WEIR_MODEL_RANDOM_H
+#define WEIR_MODEL_RANDOM_H
+
+#include "model.h"
+
+/* Models of known shapes with random weights, for benches: what a model of that shape costs, without its file. */
+
+/* What --help says of --shape, with the names that there are. */
+extern const char model_random_help[];
+
+/* A model of a named shape, all matrices of one type, closed by model_close. Returns 0, or -1 with *err naming the shapes that
+ * there are, or how much memory is wanting. */
+int model_random(struct model *m, const char *name, enum quant_type type, struct err *err);
+
+#endif
