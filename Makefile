@@ -24,7 +24,7 @@ CACHE  := $(or $(WEIR_CACHE),$(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME)/weir,$(HOM
 MODEL  ?= $(CACHE)/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 PIP    := python3 -m pip --disable-pip-version-check -q
-APT_PACKAGES := gcc pkg-config lua5.4 liblua5.4-dev libcjson-dev libpcre2-dev libcmocka-dev
+APT_PACKAGES := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libcjson-dev libpcre2-dev libcmocka-dev
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: all check check-model test test-gpu asan fuzz bench tune report bundle format help deps model text demo clean
@@ -100,7 +100,7 @@ $(CACHE)/prose.txt: tests/bench/prose.py
 	@rm -rf '$(CACHE)/text.tmp'
 
 DEMO_TOKENS ?= 96
-DEMO_PROMPT ?= Tell me in a few sentences what a weir in a river is good for.
+DEMO_PROMPT ?= Why is the sky blue? Answer in two sentences.
 demo:                                   ## from nothing to generated text: set-up, build, kernels for A6000 and A100, a reply
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory -s all model
