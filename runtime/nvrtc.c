@@ -132,6 +132,19 @@ static int open_file(const char *path)
     return rtc.handle ? 0 : -1;
 }
 
+/* NVRTC opens its builtins by bare name when it compiles. Out of the wheel it has no path of its own to find them by, so the
+ * file beside it is loaded first; where there is none, NVRTC says so when it compiles. */
+static void open_builtins(void)
+{
+    char path[sizeof rtc.info.path + 64];
+    const char *slash = strrchr(rtc.info.path, '/');
+    if (!slash)
+        return;
+    snprintf(path, sizeof path, "%.*s/libnvrtc-builtins.so.%d.%d", (int)(slash - rtc.info.path), rtc.info.path,
+             rtc.info.major, rtc.info.minor);
+    dlopen(path, RTLD_LAZY | RTLD_GLOBAL);
+}
+
 /* Opens the library once for the process. The lock is held. */
 static int open_library(struct err *err)
 {
@@ -173,6 +186,7 @@ static int open_library(struct err *err)
         return err_set(err, "%.300s is no NVRTC of CUDA 11.8 or newer: it lacks %s", rtc.info.path,
                        missing ? missing : "a version");
     }
+    open_builtins();
     return 0;
 }
 
