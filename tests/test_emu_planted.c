@@ -90,7 +90,7 @@ static const struct plant {
     {"attn_scores", prefill_every_shape, "a key seen by the query before it", "seen = first + lane() / 4", 0,
      "seen = first - 1 + lane() / 4", "instead of"},
     {"attn_scores", prefill_every_shape, "keys read before all lanes have written theirs",
-     "x);\n            }\n            sync_warp();", 0, "x);\n            }", NULL},
+     "x[b]);\n            }\n            sync_warp();", 0, "x[b]);\n            }", NULL},
     {"cascade_update", update_token_by_token, "the barrier behind the winners", "sync_block();", 0, "",
      "device memory"},
     {"cascade_update", update_token_by_token, "the barrier before the last block's work", "sync_block();", 1, "", NULL},
