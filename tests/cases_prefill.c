@@ -312,9 +312,9 @@ void prefill_every_shape(void **state)
                     continue;
                 if (kit->only_d && (kit->only_d != dims[i] || groups[j] != 3))
                     continue;
-                int w = kit->emulated ? 32 : 512;
+                int w = kit->emulated ? 32 : 192;
                 struct prefill c = {.p = small_cascade(20, 3, w, 8),
-                                    .T = kit->emulated ? 70 + i : 700 + 13 * i,
+                                    .T = kit->emulated ? 70 + i : 260 + 13 * i,
                                     .d = dims[i],
                                     .g = groups[j],
                                     .kv = j == 3 ? 1 : 2,
