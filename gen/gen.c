@@ -63,11 +63,11 @@ static void get_places(lua_State *L, struct gen_kernel *k)
     lua_pop(L, 2);
 }
 
-static int render_protected(lua_State *L)
+/* Calls a function of spec.lua with kernel, GPU and parameters; its table stays on top, its plain fields go into c->out. */
+static void get_spec(lua_State *L, const struct render_call *c, const char *function)
 {
-    struct render_call *c = lua_touserdata(L, 1);
     struct gen_kernel *k = c->out;
-    gen_push_function(L, "gen/spec.lua", "render");
+    gen_push_function(L, "gen/spec.lua", function);
     lua_pushstring(L, c->kernel);
     lua_pushstring(L, c->gpu);
     gen_push_params(L, c->params, c->nparams);
@@ -80,25 +80,49 @@ static int render_protected(lua_State *L)
     k->smem = (unsigned)gen_get_integer(L, "smem");
     k->nspec = (int)gen_get_integer(L, "nspec");
     get_params(L, k);
-    get_places(L, k);
+}
+
+static int render_protected(lua_State *L)
+{
+    struct render_call *c = lua_touserdata(L, 1);
+    get_spec(L, c, "render");
+    get_places(L, c->out);
     lua_getfield(L, -1, "text");
-    k->source = gen_copy_text(L, &k->source_len);
+    c->out->source = gen_copy_text(L, &c->out->source_len);
     return 0;
 }
 
-int gen_render(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
-               struct gen_kernel *out, struct err *err)
+static int resolve_protected(lua_State *L)
+{
+    get_spec(L, lua_touserdata(L, 1), "outline");
+    return 0;
+}
+
+static int fill_kernel(struct gen *g, lua_CFunction how, const char *kernel, const char *gpu,
+                       const struct gen_param *params, int nparams, struct gen_kernel *out, struct err *err)
 {
     memset(out, 0, sizeof *out);
     if (strlen(gpu) >= sizeof out->gpu)
         return err_set(err, "the name of the GPU is too long: %.200s", gpu);
     struct render_call c = {.kernel = kernel, .gpu = gpu, .params = params, .nparams = nparams, .out = out};
     strcpy(out->gpu, gpu);
-    if (gen_protect(g, render_protected, &c, err) != 0) {
+    if (gen_protect(g, how, &c, err) != 0) {
         gen_kernel_free(out);
         return -1;
     }
     return 0;
+}
+
+int gen_render(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
+               struct gen_kernel *out, struct err *err)
+{
+    return fill_kernel(g, render_protected, kernel, gpu, params, nparams, out, err);
+}
+
+int gen_resolve(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
+                struct gen_kernel *out, struct err *err)
+{
+    return fill_kernel(g, resolve_protected, kernel, gpu, params, nparams, out, err);
 }
 
 static int check_protected(lua_State *L)

@@ -58,6 +58,10 @@ int gen_render(struct gen *g, const char *kernel, const char *gpu, const struct 
                struct gen_kernel *out, struct err *err);
 void gen_kernel_free(struct gen_kernel *k);
 
+/* gen_render without the text: source, place and file stay empty. For everyone who walks a space and needs no source. */
+int gen_resolve(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
+                struct gen_kernel *out, struct err *err);
+
 /* Resolves and runs the restrictions only: 0 where gen_render could fail by nothing but a template's own error. */
 int gen_check(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
               struct err *err);
@@ -72,7 +76,8 @@ struct gen_gpu {
     int smem_per_block, smem_per_sm, smem_reserved,
         smem_unit; /* bytes; smem_reserved: a block's share for the system */
     int regs_per_sm, reg_unit, threads_per_sm, blocks_per_sm;
-    double dram_gbs, fp32_tflops, tensor_tflops; /* GB/s; dense fp16/bf16 products with fp32 sums */
+    double dram_gbs, clock_mhz;        /* GB/s; boost clock */
+    double fp32_tflops, tensor_tflops; /* tensor: dense fp16/bf16 products with fp32 sums */
     double l2_bytes, memory_bytes;
 };
 

@@ -46,6 +46,7 @@ static int gpu_protected(lua_State *L)
         *whole[i].slot = (int)gen_get_integer(L, whole[i].field);
     out->sms = (int)gen_get_number(L, "sms");
     out->dram_gbs = gen_get_number(L, "dram_gbs");
+    out->clock_mhz = gen_get_number(L, "clock_mhz");
     out->fp32_tflops = gen_get_number(L, "fp32_tflops");
     out->tensor_tflops = gen_get_number(L, "tensor_tflops");
     out->l2_bytes = gen_get_number(L, "l2_bytes");

@@ -360,7 +360,20 @@ function M.check(kernel, gpu_name, given)
   return spec
 end
 
--- The emitted kernel: spec fields, text, params, and for every line its place: file_at[i] an index into files, or 0, and
+-- What C knows of a kernel besides its text.
+local function outline_of(spec)
+  return {
+    name = spec.name, kernel = spec.kernel.name, sm = spec.gpu.sm, arch = spec.arch,
+    threads = spec.values.threads, smem = spec.values.smem,
+    nspec = #spec.kernel.shape + #spec.kernel.tile, params = params_for_c(spec),
+  }
+end
+
+function M.outline(kernel, gpu_name, given)
+  return outline_of(M.check(kernel, gpu_name, given))
+end
+
+-- The emitted kernel: the outline, text, and for every line its place: file_at[i] an index into files, or 0, and
 -- line_at[i].
 function M.render(kernel, gpu_name, given)
   local spec = M.check(kernel, gpu_name, given)
@@ -382,11 +395,9 @@ function M.render(kernel, gpu_name, given)
   append { PRELUDE_END }
   append(template.render("templates/" .. spec.kernel.template, spec.values, read_file))
   lines[#lines + 1] = ""
-  return {
-    name = spec.name, kernel = spec.kernel.name, sm = spec.gpu.sm, arch = spec.arch,
-    threads = spec.values.threads, smem = spec.values.smem, text = table.concat(lines, "\n"),
-    nspec = #spec.kernel.shape + #spec.kernel.tile, params = params_for_c(spec), files = files, file_at = file_at, line_at = line_at,
-  }
+  local out = outline_of(spec)
+  out.text, out.files, out.file_at, out.line_at = table.concat(lines, "\n"), files, file_at, line_at
+  return out
 end
 
 -- The host's prelude for the same spec, with the marker lines.
