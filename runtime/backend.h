@@ -11,15 +11,32 @@
 #include "err.h"
 #include "model.h"
 
+enum backend_kind {
+    BACKEND_AUTO, /* a GPU where there is one, else the CPU */
+    BACKEND_CPU,
+    BACKEND_CUDA
+};
+
 struct backend_options {
+    enum backend_kind kind;
+    int gpu;               /* ordinal of the GPU */
+    const char *set;       /* CUDA: tile parameters of the kernels, "bm=128,bn=64", or NULL */
     int threads;           /* CPU threads; 0: as many as there are cores to run on */
     bool int8_activations; /* faster decoding that costs about 0.05 nats a token; off unless asked for */
     const char *simd;      /* CPU: "avx512", "avx2" or "plain"; NULL: the best that the machine runs */
 };
 
+/* One layer's cache, as it is kept in a file (stream_file.h): the same whatever the machine, but for the type of its elements. */
+struct cache_layer {
+    void *k, *v;     /* [KV][cascade_rows][head_dim] of cache_type, pairs (2i, 2i+1); keys turned as cascade.h says */
+    float *score;    /* [P][cascade_rows]; P: key heads, or 1 with POLICY_HOMOGENEOUS */
+    int64_t *origin; /* [P][cascade_rows] */
+};
+
 struct backend {
-    const char *name; /* "cpu", "cuda" */
-    void *state;      /* owned */
+    const char *name;           /* "cpu", "cuda" */
+    enum quant_type cache_type; /* of keys and values: QUANT_F32, QUANT_F16 or QUANT_BF16 */
+    void *state;                /* owned */
 
     /* Starts a chunk of T tokens: embeds them, and fixes positions and the insertion plan. 1 <= T <= stride. */
     int (*begin)(struct backend *be, const int32_t *tokens, int T, struct err *err);
@@ -38,11 +55,21 @@ struct backend {
     int (*origins)(struct backend *be, int layer, int head, int64_t *origin, struct err *err);
     /* Scores by row [cascade_rows], likewise. */
     int (*scores)(struct backend *be, int layer, int head, float *score, struct err *err);
+    /* One layer's cache out of the machine, and back; rows that hold nothing come and go as they are. Then set_clock: the stream has
+     * seen t tokens, and no chunk has ended whose logits could be had. All three or none: NULL where a stream cannot be saved. */
+    int (*read_layer)(struct backend *be, int layer, const struct cache_layer *to, struct err *err);
+    int (*write_layer)(struct backend *be, int layer, const struct cache_layer *from, struct err *err);
+    int (*set_clock)(struct backend *be, int64_t t, struct err *err);
     void (*close)(struct backend *be);
 
     int64_t (*seen)(const struct backend *be); /* tokens of the stream so far */
     size_t (*cache_bytes)(const struct backend *be);
 };
+
+/* Opens the backend that the options ask for. The model must outlive it. note [room]: "" or what the user should know in one line,
+ * such as why it is the CPU. Returns 0, or -1 with *err. */
+int backend_open(struct backend *be, const struct model *m, const struct cascade_params *p,
+                 const struct backend_options *o, char *note, size_t room, struct err *err);
 
 /* Opens the CPU backend for a model and a cascade (checked by cascade_check). The model must outlive it. */
 int backend_cpu_open(struct backend *be, const struct model *m, const struct cascade_params *p,

@@ -298,6 +298,63 @@ static int scores(struct backend *be, int layer, int head, float *score, struct 
     return 0;
 }
 
+/* Keys lie in panels and heads are padded here; a struct cache_layer has neither. */
+static int read_layer(struct backend *be, int layer, const struct cache_layer *to, struct err *err)
+{
+    const struct cpu *c = be->state;
+    size_t row;
+    if (row_of(c, layer, 0, &row, err) < 0)
+        return -1;
+    const struct cpu_cache *cache = &c->cache[layer];
+    size_t dp = (size_t)c->dp, d = (size_t)c->shape->head_dim, rows = (size_t)c->rows;
+    float *k = to->k, *v = to->v;
+    for (int kv = 0; kv < c->shape->kv_heads; kv++) {
+        const float *head = cache->k + (size_t)kv * (size_t)c->panels * PANEL * dp;
+        const float *value = cache->v + (size_t)kv * rows * dp;
+        for (size_t r = 0; r < rows; r++, k += d, v += d) {
+            for (size_t e = 0; e < d; e++)
+                k[e] = head[(r / PANEL * dp + e) * PANEL + r % PANEL];
+            memcpy(v, value + r * dp, d * sizeof *v);
+        }
+    }
+    memcpy(to->score, cache->score, (size_t)c->cascades * rows * sizeof *to->score);
+    memcpy(to->origin, cache->origin, (size_t)c->cascades * rows * sizeof *to->origin);
+    return 0;
+}
+
+static int write_layer(struct backend *be, int layer, const struct cache_layer *from, struct err *err)
+{
+    const struct cpu *c = be->state;
+    size_t row;
+    if (row_of(c, layer, 0, &row, err) < 0)
+        return -1;
+    const struct cpu_cache *cache = &c->cache[layer];
+    size_t dp = (size_t)c->dp, d = (size_t)c->shape->head_dim, rows = (size_t)c->rows;
+    const float *k = from->k, *v = from->v;
+    for (int kv = 0; kv < c->shape->kv_heads; kv++) {
+        float *head = cache->k + (size_t)kv * (size_t)c->panels * PANEL * dp,
+              *value = cache->v + (size_t)kv * rows * dp;
+        for (size_t r = 0; r < rows; r++, k += d, v += d) {
+            for (size_t e = 0; e < d; e++)
+                head[(r / PANEL * dp + e) * PANEL + r % PANEL] = k[e];
+            memcpy(value + r * dp, v, d * sizeof *v);
+        }
+    }
+    memcpy(cache->score, from->score, (size_t)c->cascades * rows * sizeof *from->score);
+    memcpy(cache->origin, from->origin, (size_t)c->cascades * rows * sizeof *from->origin);
+    return 0;
+}
+
+static int set_clock(struct backend *be, int64_t t, struct err *err)
+{
+    struct cpu *c = be->state;
+    if (t < 0)
+        return err_set(err, "a stream cannot have seen %lld tokens", (long long)t);
+    cascade_state_at(&c->p, t, &c->state);
+    c->T = 0;
+    return 0;
+}
+
 static int64_t seen(const struct backend *be)
 {
     return ((const struct cpu *)be->state)->state.t;
@@ -358,6 +415,7 @@ int backend_cpu_open(struct backend *be, const struct model *m, const struct cas
 {
     *be = (struct backend){
         .name = "cpu",
+        .cache_type = QUANT_F32,
         .begin = begin,
         .attend = attend,
         .feed_forward = feed_forward,
@@ -366,6 +424,9 @@ int backend_cpu_open(struct backend *be, const struct model *m, const struct cas
         .reset = reset,
         .origins = origins,
         .scores = scores,
+        .read_layer = read_layer,
+        .write_layer = write_layer,
+        .set_clock = set_clock,
         .close = close_backend,
         .seen = seen,
         .cache_bytes = cache_bytes,

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "cmd.h"
-#include "memory.h"
 
 static const char default_model[] = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
@@ -19,7 +18,7 @@ void session_options_init(struct session_options *o, bool int8)
         {"--threads", "-t", OPTION_INT, &o->backend.threads, "K", "CPU threads; 0: one a core (0)", 0, 1024, NULL},
         {"--cpu", NULL, OPTION_FLAG, &o->cpu, NULL, "run on the CPU even where there is a GPU", 0, 0, NULL},
         {"--gpu", NULL, OPTION_FLAG, &o->gpu, NULL, "run on the GPU or fail", 0, 0, NULL},
-        {"--set", NULL, OPTION_TEXT, &o->set, "NAME=VALUE,..",
+        {"--set", NULL, OPTION_TEXT, &o->backend.set, "NAME=VALUE,..",
          "tile parameters of the GPU's kernels, e.g. bm=128,bn=64", 0, 0, NULL},
         {int8 ? "--int8" : NULL, NULL, OPTION_FLAG, &o->backend.int8_activations, NULL,
          "8-bit activations: faster decoding, about 0.05 nats a token worse", 0, 0, NULL},
@@ -78,15 +77,8 @@ int session_open(struct session *s, const struct session_options *o, struct err 
         err_set(err, "--cpu and --gpu exclude each other");
         return CMD_USAGE;
     }
-    if (o->set && check_set(o->set, err))
+    if (o->backend.set && check_set(o->backend.set, err))
         return CMD_USAGE;
-    if (o->gpu) {
-        err_set(err,
-                "--gpu: no GPU backend is available here; `weir doctor` says why, and without --gpu the CPU is used");
-        return CMD_FAILED;
-    }
-    if (o->set)
-        fprintf(stderr, "weir: --set %s has no effect: the CPU runs no generated kernels\n", o->set);
     if (session_model_path(o->model, path, sizeof path, err) || model_open(&s->model, path, err))
         return CMD_FAILED;
     if (tokenizer_open(&s->tokenizer, s->model.gguf, err)) {
@@ -105,19 +97,22 @@ int session_open(struct session *s, const struct session_options *o, struct err 
 int session_start(struct session *s, const struct cascade_params *p, struct err *err)
 {
     const struct model_shape *m = &s->model.shape;
-    char what[96];
+    struct backend_options o = s->options->backend;
+    char note[256];
     if (s->backend.close)
         s->backend.close(&s->backend);
     memset(&s->backend, 0, sizeof s->backend);
     s->cascade = *p;
-    snprintf(what, sizeof what, "--window %d with --stride %d", p->window, p->stride);
-    if (memory_check(backend_cpu_bytes(&s->model, p), what, err))
-        return CMD_USAGE;
     int64_t positions = (int64_t)p->sinks + p->window + p->stride;
     if (p->positions == POSITIONS_CACHE && positions > m->ctx_train)
         fprintf(stderr, "weir: warning: sinks + window + stride = %lld positions, and the model was trained with %d\n",
                 (long long)positions, m->ctx_train);
-    return backend_cpu_open(&s->backend, &s->model, p, &s->options->backend, err) ? CMD_FAILED : CMD_OK;
+    o.kind = s->options->cpu ? BACKEND_CPU : s->options->gpu ? BACKEND_CUDA : BACKEND_AUTO;
+    if (backend_open(&s->backend, &s->model, p, &o, note, sizeof note, err))
+        return CMD_FAILED;
+    if (note[0])
+        fprintf(stderr, "weir: %s\n", note);
+    return CMD_OK;
 }
 
 int session_begin(struct session *s, const struct session_options *o, struct cascade_options *c, struct err *err)

@@ -12,7 +12,6 @@
 
 struct session_options {
     const char *model; /* NULL: WEIR_MODEL, else the default model in the cache folder */
-    const char *set;   /* tile parameters for the GPU's kernels, "bm=128,bn=64", or NULL */
     struct backend_options backend;
     bool cpu, gpu;
     struct option table[8]; /* ends with a NULL name */
@@ -37,7 +36,7 @@ struct session {
 /* Opens model and tokenizer. Returns an exit status; CMD_OK, or another with *err filled and nothing open. */
 int session_open(struct session *s, const struct session_options *o, struct err *err);
 
-/* Opens the backend for a cascade, in place of the one that is open, if any; checks that the memory suffices. Writes the
+/* Opens the backend for a cascade, in place of the one that is open, if any. Writes its note and the
  * warning of a window beyond the trained context to stderr. Returns an exit status. */
 int session_start(struct session *s, const struct cascade_params *p, struct err *err);
 
