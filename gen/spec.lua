@@ -400,6 +400,13 @@ function M.render(kernel, gpu_name, given)
   return out
 end
 
+-- All text that the kernel is rendered from: whoever keeps results of it can tell whether they are of this text.
+function M.template_text(kernel, gpu_name, given)
+  local out = {}
+  for i, file in ipairs(M.render(kernel, gpu_name, given).files) do out[i] = read_file(file) end
+  return table.concat(out)
+end
+
 -- The host's prelude for the same spec, with the marker lines.
 function M.host_prelude(kernel, gpu_name, given)
   local spec = resolve_from_c(kernel, gpu_name, given)
