@@ -4,20 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda_api.h"
-#include "device.h"
-
-enum { MARKS = 16, MB = 1 << 20, STAGED = 64 << 10 };
-
-struct cuda {
-    const struct cuda_api *api;
-    int device;
-    cu_context context; /* the device's primary one, retained */
-    cu_stream stream;
-    cu_event mark[MARKS];
-    bool capturing;
-    char last[320]; /* the last launch, in words: an error that shows later is most likely its own */
-};
+#include "cuda_device.h"
 
 struct device_kernel {
     cu_module module;
@@ -25,10 +12,7 @@ struct device_kernel {
     char name[176];
 };
 
-/* Turns a CUresult into 0, or -1 with "<what>: <CUDA error>". */
-static int check(const struct cuda *c, int status, struct err *err, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-static int check(const struct cuda *c, int status, struct err *err, const char *fmt, ...)
+int cuda_check(const struct cuda *c, int status, struct err *err, const char *fmt, ...)
 {
     char what[400], why[200];
     va_list ap;
@@ -41,93 +25,24 @@ static int check(const struct cuda *c, int status, struct err *err, const char *
     return err_set(err, "%s: %s", what, why);
 }
 
-/* Every call begins so: the context belongs to the device, not to a thread. */
-static int enter(const struct cuda *c, struct err *err)
+int cuda_enter(const struct cuda *c, struct err *err)
 {
-    return check(c, c->api->context_set(c->context), err, "making the GPU current");
+    return cuda_check(c, c->api->context_set(c->context), err, "making the GPU current");
 }
 
-/* What a graph cannot hold, or would hold wrongly: a copy from host memory would read it again at every replay. */
-static int enter_uncaptured(const struct cuda *c, const char *what, struct err *err)
+int cuda_enter_uncaptured(const struct cuda *c, const char *what, struct err *err)
 {
     if (c->capturing)
         return err_set(err, "%s while a CUDA graph is captured", what);
-    return enter(c, err);
+    return cuda_enter(c, err);
 }
 
-static int cuda_alloc(struct device *dev, size_t bytes, devptr *out, struct err *err)
+int cuda_sync(struct device *dev, struct err *err)
 {
     struct cuda *c = dev->state;
-    cu_deviceptr p = 0;
-    if (enter_uncaptured(c, "memory is allocated", err) != 0)
+    if (cuda_enter_uncaptured(c, "the GPU is waited for", err) != 0)
         return -1;
-    int status = c->api->memory_alloc(&p, bytes ? bytes : 1);
-    if (status == CU_OUT_OF_MEMORY) {
-        size_t left = 0, total = 0;
-        c->api->memory_info(&left, &total);
-        return err_set(
-            err,
-            "out of GPU memory: %zu MB are wanted, %zu of %zu MB are free on %s; a smaller window or stride needs less",
-            bytes / MB, left / MB, total / MB, dev->facts.name);
-    }
-    if (check(c, status, err, "allocating %zu bytes on the GPU", bytes) != 0)
-        return -1;
-    *out = p;
-    return 0;
-}
-
-static void cuda_release(struct device *dev, devptr p)
-{
-    struct cuda *c = dev->state;
-    if (p && enter(c, NULL) == 0)
-        c->api->memory_free(p);
-}
-
-static int cuda_sync(struct device *dev, struct err *err)
-{
-    struct cuda *c = dev->state;
-    if (enter_uncaptured(c, "the GPU is waited for", err) != 0)
-        return -1;
-    return check(c, c->api->stream_sync(c->stream), err, "waiting for the GPU, after %s", c->last);
-}
-
-/* Ordered with the launches. src may be reused at once: the driver copies a small piece of pageable memory aside before it
- * returns, and a large one is waited for. */
-static int cuda_upload(struct device *dev, devptr dst, const void *src, size_t bytes, struct err *err)
-{
-    struct cuda *c = dev->state;
-    if (enter_uncaptured(c, "memory is copied to the GPU", err) != 0)
-        return -1;
-    if (bytes == 0)
-        return 0;
-    if (check(c, c->api->upload(dst, src, bytes, c->stream), err, "copying %zu bytes to the GPU, after %s", bytes,
-              c->last) != 0)
-        return -1;
-    return bytes > STAGED ? cuda_sync(dev, err) : 0;
-}
-
-static int cuda_download(struct device *dev, void *dst, devptr src, size_t bytes, struct err *err)
-{
-    struct cuda *c = dev->state;
-    if (enter_uncaptured(c, "memory is copied from the GPU", err) != 0)
-        return -1;
-    if (bytes == 0)
-        return cuda_sync(dev, err);
-    if (check(c, c->api->download(dst, src, bytes, c->stream), err, "copying %zu bytes from the GPU, after %s", bytes,
-              c->last) != 0)
-        return -1;
-    return cuda_sync(dev, err);
-}
-
-static int cuda_fill(struct device *dev, devptr dst, unsigned char byte, size_t bytes, struct err *err)
-{
-    struct cuda *c = dev->state;
-    if (enter(c, err) != 0)
-        return -1;
-    if (bytes == 0)
-        return 0;
-    return check(c, c->api->fill(dst, byte, bytes, c->stream), err, "filling %zu bytes on the GPU, after %s", bytes,
-                 c->last);
+    return cuda_check(c, c->api->stream_sync(c->stream), err, "waiting for the GPU, after %s", c->last);
 }
 
 static void cuda_unload(struct device *dev, struct device_kernel *k)
@@ -135,7 +50,7 @@ static void cuda_unload(struct device *dev, struct device_kernel *k)
     struct cuda *c = dev->state;
     if (!k)
         return;
-    if (k->module && enter(c, NULL) == 0)
+    if (k->module && cuda_enter(c, NULL) == 0)
         c->api->module_unload(k->module);
     free(k);
 }
@@ -146,7 +61,7 @@ static int cuda_load(struct device *dev, const void *image, size_t bytes, const 
     struct cuda *c = dev->state;
     if (bytes < 4 || memcmp(image, "\177ELF", 4) != 0)
         return err_set(err, "%s: what is loaded is no cubin", symbol);
-    if (enter_uncaptured(c, "a kernel is loaded", err) != 0)
+    if (cuda_enter_uncaptured(c, "a kernel is loaded", err) != 0)
         return -1;
     struct device_kernel *k = err_calloc(1, sizeof *k, "a kernel", err);
     if (!k)
@@ -157,25 +72,25 @@ static int cuda_load(struct device *dev, const void *image, size_t bytes, const 
         err_set(err, "%s: its cubin is for another GPU than %s (sm_%d)", symbol, dev->facts.name, dev->facts.sm);
         goto failed;
     }
-    if (check(c, status, err, "loading %s", symbol) != 0)
+    if (cuda_check(c, status, err, "loading %s", symbol) != 0)
         goto failed;
     status = c->api->module_function(&k->function, k->module, symbol);
     if (status == CU_NOT_FOUND) {
         err_set(err, "%s: its cubin holds no kernel of that name", symbol);
         goto failed;
     }
-    if (check(c, status, err, "loading %s", symbol) != 0)
+    if (cuda_check(c, status, err, "loading %s", symbol) != 0)
         goto failed;
     /* Without leave a block gets 48 KB, static shared memory included: so ask for every kernel that has any. */
     if (smem_max > 0) {
         status = c->api->function_set(k->function, CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)smem_max);
-        if (check(c, status, err, "%s: asking for %u bytes of dynamic shared memory (a block of %s can have %d)",
-                  symbol, smem_max, dev->facts.name, dev->facts.smem_per_block) != 0)
+        if (cuda_check(c, status, err, "%s: asking for %u bytes of dynamic shared memory (a block of %s can have %d)",
+                       symbol, smem_max, dev->facts.name, dev->facts.smem_per_block) != 0)
             goto failed;
     }
     /* Blocks of two kernels share a multiprocessor only if both want it divided alike into shared memory and L1. */
     status = c->api->function_set(k->function, CU_FUNC_PREFERRED_SHARED_MEMORY_CARVEOUT, 100);
-    if (check(c, status, err, "%s: asking for all of the shared memory", symbol) != 0)
+    if (cuda_check(c, status, err, "%s: asking for all of the shared memory", symbol) != 0)
         goto failed;
     *out = k;
     return 0;
@@ -187,7 +102,7 @@ failed:
 static int cuda_launch(struct device *dev, struct device_kernel *k, const struct launch *l, struct err *err)
 {
     struct cuda *c = dev->state;
-    if (enter(c, err) != 0)
+    if (cuda_enter(c, err) != 0)
         return -1;
     snprintf(c->last, sizeof c->last, "%s, grid %u x %u x %u, %u threads, %u bytes of shared memory", k->name,
              l->grid[0], l->grid[1], l->grid[2], l->block, l->smem);
@@ -209,7 +124,7 @@ static int cuda_launch(struct device *dev, struct device_kernel *k, const struct
         status = c->api->launch(k->function, l->grid[0], l->grid[1], l->grid[2], l->block, 1, 1, l->smem, c->stream,
                                 l->args, NULL);
     }
-    return check(c, status, err, "launching %s", c->last);
+    return cuda_check(c, status, err, "launching %s", c->last);
 }
 
 static int cuda_mark(struct device *dev, int i, struct err *err)
@@ -217,9 +132,19 @@ static int cuda_mark(struct device *dev, int i, struct err *err)
     struct cuda *c = dev->state;
     if (i < 0 || i >= MARKS)
         return err_set(err, "mark %d is not in 0..%d", i, MARKS - 1);
-    if (enter_uncaptured(c, "time is taken", err) != 0)
+    if (cuda_enter_uncaptured(c, "time is taken", err) != 0)
         return -1;
-    return check(c, c->api->event_record(c->mark[i], c->stream), err, "recording mark %d, after %s", i, c->last);
+    return cuda_check(c, c->api->event_record(c->mark[i], c->stream), err, "recording mark %d, after %s", i, c->last);
+}
+
+static int cuda_wait(struct device *dev, int i, struct err *err)
+{
+    struct cuda *c = dev->state;
+    if (i < 0 || i >= MARKS)
+        return err_set(err, "mark %d is not in 0..%d", i, MARKS - 1);
+    if (cuda_enter_uncaptured(c, "the GPU is waited for", err) != 0)
+        return -1;
+    return cuda_check(c, c->api->event_sync(c->mark[i]), err, "waiting for mark %d, after %s", i, c->last);
 }
 
 static int cuda_elapsed(struct device *dev, int a, int b, float *ms, struct err *err)
@@ -227,20 +152,21 @@ static int cuda_elapsed(struct device *dev, int a, int b, float *ms, struct err 
     struct cuda *c = dev->state;
     if (a < 0 || a >= MARKS || b < 0 || b >= MARKS)
         return err_set(err, "marks %d and %d are not both in 0..%d", a, b, MARKS - 1);
-    if (enter_uncaptured(c, "time is taken", err) != 0)
+    if (cuda_enter_uncaptured(c, "time is taken", err) != 0)
         return -1;
-    if (check(c, c->api->event_sync(c->mark[b]), err, "waiting for mark %d, after %s", b, c->last) != 0)
+    if (cuda_check(c, c->api->event_sync(c->mark[b]), err, "waiting for mark %d, after %s", b, c->last) != 0)
         return -1;
-    return check(c, c->api->event_elapsed(ms, c->mark[a], c->mark[b]), err, "the time between marks %d and %d", a, b);
+    return cuda_check(c, c->api->event_elapsed(ms, c->mark[a], c->mark[b]), err, "the time between marks %d and %d", a,
+                      b);
 }
 
 static int cuda_capture_begin(struct device *dev, struct err *err)
 {
     struct cuda *c = dev->state;
-    if (enter_uncaptured(c, "a capture begins", err) != 0)
+    if (cuda_enter_uncaptured(c, "a capture begins", err) != 0)
         return -1;
-    if (check(c, c->api->capture_begin(c->stream, CU_CAPTURE_MODE_RELAXED), err,
-              "beginning to capture a CUDA graph, after %s", c->last) != 0)
+    if (cuda_check(c, c->api->capture_begin(c->stream, CU_CAPTURE_MODE_RELAXED), err,
+                   "beginning to capture a CUDA graph, after %s", c->last) != 0)
         return -1;
     c->capturing = true;
     return 0;
@@ -256,18 +182,18 @@ static int cuda_capture_end(struct device *dev, void **graph, struct err *err)
     if (!c->capturing)
         return err_set(err, "no CUDA graph is being captured");
     c->capturing = false;
-    int entered = enter(c, err);
+    int entered = cuda_enter(c, err);
     int status = c->api->capture_end(c->stream, &captured);
     if (entered != 0)
         goto failed;
-    if (check(c, status, err, "capturing a CUDA graph that ends with %s", c->last) != 0)
+    if (cuda_check(c, status, err, "capturing a CUDA graph that ends with %s", c->last) != 0)
         goto failed;
     status = c->api->graph_instantiate(&exec, captured, 0);
-    if (check(c, status, err, "making a CUDA graph that ends with %s", c->last) != 0)
+    if (cuda_check(c, status, err, "making a CUDA graph that ends with %s", c->last) != 0)
         goto failed;
     c->api->graph_destroy(captured);
     captured = NULL;
-    if (check(c, c->api->exec_upload(exec, c->stream), err, "putting a CUDA graph on the GPU") != 0)
+    if (cuda_check(c, c->api->exec_upload(exec, c->stream), err, "putting a CUDA graph on the GPU") != 0)
         goto failed;
     *graph = exec;
     return 0;
@@ -282,15 +208,15 @@ failed:
 static int cuda_replay(struct device *dev, void *graph, struct err *err)
 {
     struct cuda *c = dev->state;
-    if (enter_uncaptured(c, "a CUDA graph is replayed", err) != 0)
+    if (cuda_enter_uncaptured(c, "a CUDA graph is replayed", err) != 0)
         return -1;
-    return check(c, c->api->exec_launch(graph, c->stream), err, "replaying a CUDA graph, after %s", c->last);
+    return cuda_check(c, c->api->exec_launch(graph, c->stream), err, "replaying a CUDA graph, after %s", c->last);
 }
 
 static void cuda_release_graph(struct device *dev, void *graph)
 {
     struct cuda *c = dev->state;
-    if (graph && enter(c, NULL) == 0)
+    if (graph && cuda_enter(c, NULL) == 0)
         c->api->exec_destroy(graph);
 }
 
@@ -299,7 +225,7 @@ static void cuda_close(struct device *dev)
     struct cuda *c = dev->state;
     if (!c)
         return;
-    if (c->context && enter(c, NULL) == 0) {
+    if (c->context && cuda_enter(c, NULL) == 0) {
         if (c->capturing) {
             cu_graph unfinished = NULL;
             if (c->api->capture_end(c->stream, &unfinished) == CU_SUCCESS && unfinished)
@@ -307,6 +233,7 @@ static void cuda_close(struct device *dev)
         }
         if (c->stream)
             c->api->stream_sync(c->stream);
+        cuda_gemm_close(c);
         for (int i = 0; i < MARKS; i++)
             if (c->mark[i])
                 c->api->event_destroy(c->mark[i]);
@@ -334,15 +261,16 @@ static int read_facts(struct cuda *c, struct device_facts *f, struct err *err)
         {CU_L2_CACHE_SIZE, &f->l2_bytes},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
-        if (check(c, c->api->device_attribute(wanted[i].slot, wanted[i].attribute, c->device), err,
-                  "asking the GPU for attribute %d", wanted[i].attribute) != 0)
+        if (cuda_check(c, c->api->device_attribute(wanted[i].slot, wanted[i].attribute, c->device), err,
+                       "asking the GPU for attribute %d", wanted[i].attribute) != 0)
             return -1;
     f->sm = 10 * major + minor;
-    if (check(c, c->api->device_name(f->name, (int)sizeof f->name, c->device), err, "asking for the GPU's name") != 0)
+    if (cuda_check(c, c->api->device_name(f->name, (int)sizeof f->name, c->device), err, "asking for the GPU's name") !=
+        0)
         return -1;
-    if (check(c, c->api->device_memory(&f->memory_bytes, c->device), err, "asking for the GPU's memory") != 0)
+    if (cuda_check(c, c->api->device_memory(&f->memory_bytes, c->device), err, "asking for the GPU's memory") != 0)
         return -1;
-    return check(c, c->api->driver_version(&f->driver), err, "asking for the driver's version");
+    return cuda_check(c, c->api->driver_version(&f->driver), err, "asking for the driver's version");
 }
 
 int device_cuda_open_with(struct device *dev, const struct cuda_api *api, int ordinal, struct err *err)
@@ -358,6 +286,14 @@ int device_cuda_open_with(struct device *dev, const struct cuda_api *api, int or
         .unload = cuda_unload,
         .launch = cuda_launch,
         .sync = cuda_sync,
+        .alloc_pinned = cuda_alloc_pinned,
+        .release_pinned = cuda_release_pinned,
+        .upload_async = cuda_upload_async,
+        .download_async = cuda_download_async,
+        .memory_left = cuda_memory_left,
+        .gemm_open = cuda_gemm_open,
+        .gemm = cuda_gemm,
+        .wait = cuda_wait,
         .mark = cuda_mark,
         .elapsed = cuda_elapsed,
         .capture_begin = cuda_capture_begin,
@@ -374,28 +310,28 @@ int device_cuda_open_with(struct device *dev, const struct cuda_api *api, int or
     dev->state = c;
     c->api = api;
     snprintf(c->last, sizeof c->last, "no launch yet");
-    if (check(c, api->device_count(&count), err, "counting GPUs") != 0)
+    if (cuda_check(c, api->device_count(&count), err, "counting GPUs") != 0)
         goto failed;
     if (ordinal < 0 || ordinal >= count) {
         err_set(err, count == 0 ? "the CUDA driver finds no GPU" : "there is no GPU number %d; the driver finds %d",
                 ordinal, count);
         goto failed;
     }
-    if (check(c, api->device_get(&c->device, ordinal), err, "opening GPU number %d", ordinal) != 0)
+    if (cuda_check(c, api->device_get(&c->device, ordinal), err, "opening GPU number %d", ordinal) != 0)
         goto failed;
     if (read_facts(c, &dev->facts, err) != 0)
         goto failed;
-    if (check(c, api->context_retain(&c->context, c->device), err, "opening %s", dev->facts.name) != 0) {
+    if (cuda_check(c, api->context_retain(&c->context, c->device), err, "opening %s", dev->facts.name) != 0) {
         c->context = NULL;
         goto failed;
     }
-    if (enter(c, err) != 0)
+    if (cuda_enter(c, err) != 0)
         goto failed;
-    if (check(c, api->stream_create(&c->stream, CU_STREAM_NON_BLOCKING), err, "making a stream on %s",
-              dev->facts.name) != 0)
+    if (cuda_check(c, api->stream_create(&c->stream, CU_STREAM_NON_BLOCKING), err, "making a stream on %s",
+                   dev->facts.name) != 0)
         goto failed;
     for (int i = 0; i < MARKS; i++)
-        if (check(c, api->event_create(&c->mark[i], 0), err, "making an event on %s", dev->facts.name) != 0)
+        if (cuda_check(c, api->event_create(&c->mark[i], 0), err, "making an event on %s", dev->facts.name) != 0)
             goto failed;
     return 0;
 failed:
@@ -409,7 +345,7 @@ int device_cuda_count(int *count, struct err *err)
     struct cuda c = {.device = 0};
     if (cuda_api_open(&c.api, err) != 0)
         return -1;
-    return check(&c, c.api->device_count(count), err, "counting GPUs");
+    return cuda_check(&c, c.api->device_count(count), err, "counting GPUs");
 }
 
 int device_cuda_facts(int ordinal, struct device_facts *facts, struct err *err)
@@ -418,7 +354,7 @@ int device_cuda_facts(int ordinal, struct device_facts *facts, struct err *err)
     memset(facts, 0, sizeof *facts);
     if (cuda_api_open(&c.api, err) != 0)
         return -1;
-    if (check(&c, c.api->device_get(&c.device, ordinal), err, "opening GPU number %d", ordinal) != 0)
+    if (cuda_check(&c, c.api->device_get(&c.device, ordinal), err, "opening GPU number %d", ordinal) != 0)
         return -1;
     return read_facts(&c, facts, err);
 }

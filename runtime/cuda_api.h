@@ -39,9 +39,10 @@ enum { /* CUdevice_attribute */
 
 enum {
     CU_STREAM_NON_BLOCKING = 1,
+    CU_HOST_PORTABLE = 1,                      /* cuMemHostAlloc */
     CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8, /* CUfunction_attribute */
     CU_FUNC_PREFERRED_SHARED_MEMORY_CARVEOUT = 9,
-    CU_CAPTURE_MODE_RELAXED = 2,               /* CUstreamCaptureMode */
+    CU_CAPTURE_MODE_RELAXED = 2,                     /* CUstreamCaptureMode */
     CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION = 6, /* CUlaunchAttributeID */
 };
 
@@ -82,6 +83,8 @@ struct cu_launch_config {
     X(memory_info, "cuMemGetInfo_v2", (size_t *left, size_t *total)) \
     X(memory_alloc, "cuMemAlloc_v2", (cu_deviceptr *p, size_t bytes)) \
     X(memory_free, "cuMemFree_v2", (cu_deviceptr p)) \
+    X(host_alloc, "cuMemHostAlloc", (void **p, size_t bytes, unsigned flags)) \
+    X(host_free, "cuMemFreeHost", (void *p)) \
     X(upload, "cuMemcpyHtoDAsync_v2", (cu_deviceptr dst, const void *src, size_t bytes, cu_stream stream)) \
     X(download, "cuMemcpyDtoHAsync_v2", (void *dst, cu_deviceptr src, size_t bytes, cu_stream stream)) \
     X(fill, "cuMemsetD8Async", (cu_deviceptr dst, unsigned char byte, size_t bytes, cu_stream stream)) \

@@ -13,25 +13,35 @@
 typedef uint64_t devptr; /* address in device memory */
 
 struct device_facts {
-    char name[128];       /* "NVIDIA H200" */
-    int sm;               /* 90 for compute capability 9.0 */
-    int sms;              /* multiprocessors */
-    int smem_per_block;   /* bytes a block may opt in to */
+    char name[128];     /* "NVIDIA H200" */
+    int sm;             /* 90 for compute capability 9.0 */
+    int sms;            /* multiprocessors */
+    int smem_per_block; /* bytes a block may opt in to */
     int smem_per_sm;
     int threads_per_sm;
     int l2_bytes;
     size_t memory_bytes;
-    int driver;           /* CUDA version of the driver, 13000 for 13.0 */
+    int driver; /* CUDA version of the driver, 13000 for 13.0 */
 };
 
 struct device_kernel; /* a loaded kernel, opaque */
 
 struct launch {
-    unsigned grid[3], block;  /* block is one-dimensional */
-    unsigned smem;            /* dynamic shared memory, bytes */
-    void **args;              /* one pointer to each argument's value, as cuLaunchKernel takes them */
-    bool overlap;             /* may start while the kernel ahead of it still runs, from sm_90 on: for kernels that call grid_wait
+    unsigned grid[3], block; /* block is one-dimensional */
+    unsigned smem;           /* dynamic shared memory, bytes */
+    void **args;             /* one pointer to each argument's value, as cuLaunchKernel takes them */
+    bool overlap; /* may start while the kernel ahead of it still runs, from sm_90 on: for kernels that call grid_wait
                                  before they touch what it writes */
+};
+
+/* One product of matrices: y = x w^T, or y += x w^T, in fp32 sums. */
+struct gemm {
+    devptr y;    /* [m][n], rows y_row elements apart: fp32 where `wide`, else 16-bit */
+    devptr x, w; /* [m][k], [n][k], 16-bit */
+    int m, n, k;
+    int y_row;
+    bool bf16; /* what 16 bits are: bf16, else fp16 */
+    bool wide, add;
 };
 
 struct device {
@@ -52,8 +62,22 @@ struct device {
     /* Asynchronous on the device's one stream. An error names kernel, grid, block and the CUDA error. */
     int (*launch)(struct device *dev, struct device_kernel *k, const struct launch *l, struct err *err);
     int (*sync)(struct device *dev, struct err *err);
-    /* Milliseconds between two marks of the stream (0..15); NULL on emu. mark(i) records, elapsed(a, b) waits for b. */
+    /* Page-locked memory, for copies that run on behind the caller: ordered with the launches, and what they read or write may not
+     * be touched until a mark behind them has been waited for. In a graph they read host memory anew at each replay. */
+    int (*alloc_pinned)(struct device *dev, size_t bytes, void **out, struct err *err);
+    void (*release_pinned)(struct device *dev, void *p);
+    int (*upload_async)(struct device *dev, devptr dst, const void *pinned, size_t bytes, struct err *err);
+    int (*download_async)(struct device *dev, void *pinned, devptr src, size_t bytes, struct err *err);
+    /* Bytes of device memory that nobody has taken yet. */
+    int (*memory_left)(struct device *dev, size_t *bytes, struct err *err);
+    /* Products of matrices, ordered with the launches. gemm_open finds the library that makes them (cuBLASLt for cuda), which may
+     * take a while and may be called from another thread; gemm does so where nobody has. */
+    int (*gemm_open)(struct device *dev, struct err *err);
+    int (*gemm)(struct device *dev, const struct gemm *g, struct err *err);
+    /* Milliseconds between two marks of the stream (0..15); elapsed is NULL on emu. mark(i) records, wait(i) waits until the stream
+     * has come to it (at once where it was never recorded), elapsed(a, b) waits for b. */
     int (*mark)(struct device *dev, int i, struct err *err);
+    int (*wait)(struct device *dev, int i, struct err *err);
     int (*elapsed)(struct device *dev, int a, int b, float *ms, struct err *err);
     /* Stream capture into a graph, for replays without launch gaps; NULL on emu. */
     int (*capture_begin)(struct device *dev, struct err *err);

@@ -143,15 +143,28 @@ static int fake_memory_free(cu_deviceptr p)
     free((void *)(uintptr_t)p);
     return CU_SUCCESS;
 }
+static int fake_host_alloc(void **p, size_t bytes, unsigned flags)
+{
+    int status = call();
+    if (status != CU_SUCCESS)
+        return status;
+    driver.allocations++;
+    *p = malloc(bytes);
+    return CU_SUCCESS;
+}
+static int fake_host_free(void *p)
+{
+    driver.allocations--;
+    free(p);
+    return CU_SUCCESS;
+}
 static int fake_upload(cu_deviceptr dst, const void *src, size_t bytes, cu_stream stream)
 {
-    assert_false(driver.capturing);
     memcpy((void *)(uintptr_t)dst, src, bytes);
     return call();
 }
 static int fake_download(void *dst, cu_deviceptr src, size_t bytes, cu_stream stream)
 {
-    assert_false(driver.capturing);
     memcpy(dst, (const void *)(uintptr_t)src, bytes);
     return call();
 }
@@ -323,6 +336,17 @@ static void copies_and_launches(void **state)
     assert_string_equal(back, "xxllo");
     assert_int_equal(dev.upload(&dev, p, large, sizeof large, &err), 0);
     assert_int_equal(driver.syncs, 3); /* a large one is waited for */
+    void *pinned;
+    assert_int_equal(dev.alloc_pinned(&dev, sizeof large, &pinned, &err), 0);
+    memset(pinned, 'y', sizeof large);
+    assert_int_equal(dev.upload_async(&dev, p, pinned, sizeof large, &err), 0);
+    assert_int_equal(dev.mark(&dev, 3, &err), 0);
+    assert_int_equal(dev.wait(&dev, 3, &err), 0);
+    assert_int_equal(dev.wait(&dev, 16, &err), -1);
+    assert_int_equal(dev.download_async(&dev, pinned, p, 8, &err), 0);
+    assert_int_equal(driver.syncs, 3); /* nothing of that is */
+    dev.release_pinned(&dev, pinned);
+    dev.release_pinned(&dev, NULL);
     assert_int_equal(dev.load(&dev, cubin, sizeof cubin, "attn_x", 70000, &k, &err), 0);
     assert_int_equal(driver.smem_max, 70000);
     assert_int_equal(dev.launch(&dev, k, &l, &err), 0);
@@ -427,7 +451,7 @@ static bool whole_life(void)
     struct device_kernel *k = NULL;
     struct err err = {""};
     devptr p = 0;
-    void *graph = NULL;
+    void *graph = NULL, *pinned = NULL;
     float ms;
     const struct launch l = {{1, 1, 1}, 32, 0, NULL, false};
     if (device_cuda_open_with(&dev, &fake, 0, &err) != 0) {
@@ -437,7 +461,9 @@ static bool whole_life(void)
     }
     bool good = dev.alloc(&dev, 64, &p, &err) == 0 && dev.upload(&dev, p, "x", 1, &err) == 0 &&
                 dev.fill(&dev, p, 0, 64, &err) == 0 && dev.load(&dev, cubin, sizeof cubin, "k", 100, &k, &err) == 0 &&
-                dev.mark(&dev, 0, &err) == 0;
+                dev.mark(&dev, 0, &err) == 0 && dev.alloc_pinned(&dev, 64, &pinned, &err) == 0 &&
+                dev.upload_async(&dev, p, pinned, 64, &err) == 0 &&
+                dev.download_async(&dev, pinned, p, 64, &err) == 0 && dev.wait(&dev, 0, &err) == 0;
     if (good && dev.capture_begin(&dev, &err) == 0) {
         good = dev.launch(&dev, k, &l, &err) == 0;
         good = dev.capture_end(&dev, &graph, &err) == 0 && good;
@@ -451,6 +477,7 @@ static bool whole_life(void)
     dev.release_graph(&dev, graph);
     dev.unload(&dev, k);
     dev.release(&dev, p);
+    dev.release_pinned(&dev, pinned);
     dev.close(&dev);
     return good;
 }

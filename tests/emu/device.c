@@ -9,6 +9,7 @@
 
 #include "api.h"
 #include "build.h"
+#include "gemm.h"
 #include "memory.h"
 #include "run.h"
 
@@ -81,6 +82,65 @@ static int emu_fill(struct device *dev, devptr dst, unsigned char byte, size_t b
     memset(p, byte, bytes);
     memory_mark_written(e->run.memory, p, bytes);
     return 0;
+}
+
+static int emu_alloc_pinned(struct device *dev, size_t bytes, void **out, struct err *err)
+{
+    (void)dev;
+    *out = err_alloc(bytes ? bytes : 1, 1, "page-locked memory", err);
+    return *out ? 0 : -1;
+}
+
+static void emu_release_pinned(struct device *dev, void *p)
+{
+    (void)dev;
+    free(p);
+}
+
+static int emu_memory_left(struct device *dev, size_t *bytes, struct err *err)
+{
+    (void)err;
+    *bytes = dev->facts.memory_bytes;
+    return 0;
+}
+
+static int emu_gemm_open(struct device *dev, struct err *err)
+{
+    (void)dev;
+    (void)err;
+    return 0;
+}
+
+/* As a kernel would, it reads only what was written. */
+static int check_read(struct emu *e, devptr p, size_t bytes, const char *what, struct err *err)
+{
+    if (memory_check_range(e->run.memory, (void *)(uintptr_t)p, bytes, what, err) != 0)
+        return -1;
+    return e->run.races ? memory_check_written(e->run.memory, (void *)(uintptr_t)p, bytes, what, err) : 0;
+}
+
+static int emu_product(struct device *dev, const struct gemm *g, struct err *err)
+{
+    struct emu *e = dev->state;
+    size_t size = g->wide ? 4 : 2, rows = (size_t)g->m, row = (size_t)g->y_row * size, width = (size_t)g->n * size;
+    if (check_read(e, g->x, rows * (size_t)g->k * 2, "left side of a product", err) != 0 ||
+        check_read(e, g->w, (size_t)g->n * (size_t)g->k * 2, "right side of a product", err) != 0)
+        return -1;
+    for (size_t i = 0; i < rows; i++) {
+        void *y = (void *)(uintptr_t)(g->y + i * row);
+        if (g->add ? check_read(e, g->y + i * row, width, "sum of a product", err)
+                   : memory_check_range(e->run.memory, y, width, "product", err))
+            return -1;
+        memory_mark_written(e->run.memory, y, width);
+    }
+    emu_gemm(g);
+    return 0;
+}
+
+static int emu_mark(struct device *dev, int i, struct err *err)
+{
+    (void)dev;
+    return i >= 0 && i < 16 ? 0 : err_set(err, "emu: mark %d is not in 0..15", i);
 }
 
 static const char *pick_cc(const char *cc)
@@ -370,6 +430,15 @@ int device_emu_open(struct device *dev, const struct emu_options *options, struc
     dev->unload = emu_unload;
     dev->launch = emu_launch;
     dev->sync = emu_sync;
+    dev->alloc_pinned = emu_alloc_pinned;
+    dev->release_pinned = emu_release_pinned;
+    dev->upload_async = emu_upload;
+    dev->download_async = emu_download;
+    dev->memory_left = emu_memory_left;
+    dev->gemm_open = emu_gemm_open;
+    dev->gemm = emu_product;
+    dev->mark = emu_mark;
+    dev->wait = emu_mark;
     dev->close = emu_close;
     return 0;
 fail:

@@ -168,3 +168,13 @@ void memory_mark_written(struct memory *m, const void *p, size_t bytes)
     for (from += (to - from) / 8 * 8; from < to; from++)
         a->written[from / 8] |= (unsigned char)(1u << from % 8);
 }
+
+int memory_check_written(struct memory *m, const void *p, size_t bytes, const char *what, struct err *err)
+{
+    struct allocation *a = memory_find(m, p);
+    size_t from = (size_t)((const unsigned char *)p - a->base);
+    for (size_t i = from; i < from + bytes; i++)
+        if (!(a->written[i / 8] >> i % 8 & 1))
+            return err_set(err, "emu: %s: byte %zu of %zu was never written", what, i - from, bytes);
+    return 0;
+}
