@@ -6,30 +6,39 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cascade.h"
+#include "cascade_options.h"
 #include "cmd.h"
 #include "kernel.h"
-#include "model.h"
+#include "model_kernels.h"
 #include "occupancy.h"
 #include "options.h"
 
-enum { KERNELS_MAX = 64, GPUS_MAX = 16, PARAMS_MAX = 64 };
+enum { KERNELS_MAX = 64, GPUS_MAX = 16, PARAMS_MAX = 64, JOBS_MAX = KERNELS_MAX + MODEL_KERNELS_MAX };
+
+/* A kernel to be rendered, and the shape that the model wants it in, or NULL. */
+struct job {
+    const char *kernel;
+    const struct pairs *shape;
+};
 
 struct gen_command {
     bool list, all, cubin, print, lines, json;
     const char *gpu, *model, *set, *folder, *templates;
+    struct kernel_cache ship; /* --ship; its folder may be "" */
+    struct cascade_options cascade;
     const char *kernel[KERNELS_MAX];
     char *names; /* owned: what kernel[] points into with --all */
     int nkernels;
+    struct model_kernels wanted; /* by the model, with -m */
+    struct job job[JOBS_MAX];
+    int njobs;
     char gpus[512]; /* the GPUs of --gpu, each ended by a NUL */
     const char *gpu_name[GPUS_MAX];
     int ngpus;
-    /* In order of weight: of the model, of --NAME VALUE, of --set. The later wins. */
+    /* Of --NAME VALUE, then of --set. The later wins, and both win over the model's. */
     struct gen_param param[PARAMS_MAX];
     char *split[PARAMS_MAX]; /* owned: copies that param[] points into */
     int nparams, nsplit;
-    int from_model; /* the first so many are the model's and may be unknown to a kernel */
-    char number[8][16];
     struct gen *gen;
     struct kernel_cache cache;
     bool warned;
@@ -58,9 +67,19 @@ static int add_pairs(struct gen_command *c, const char *option, const char *text
     return 0;
 }
 
-/* Takes "--NAME VALUE" and "--NAME=VALUE" out of argv where NAME is no option of the table: a parameter of the kernels. --type
+/* The option of the tables that an argument of `len` characters before its '=' names, or NULL. */
+static const struct option *option_of(const struct option_group *group, const char *arg, size_t len)
+{
+    for (; group->option; group++)
+        for (const struct option *p = group->option; p->name; p++)
+            if ((strlen(p->name) == len && !strncmp(p->name, arg, len)) || (p->letter && !strcmp(p->letter, arg)))
+                return p;
+    return NULL;
+}
+
+/* Takes "--NAME VALUE" and "--NAME=VALUE" out of argv where NAME is no option of the tables: a parameter of the kernels. --type
  * stands for t. Returns the arguments that are left. */
-static int take_params(struct gen_command *c, const struct option *table, int argc, char **argv, char **rest,
+static int take_params(struct gen_command *c, const struct option_group *group, int argc, char **argv, char **rest,
                        struct err *err)
 {
     int n = 0;
@@ -68,14 +87,11 @@ static int take_params(struct gen_command *c, const struct option *table, int ar
     for (int i = 0; i < argc; i++) {
         const char *arg = argv[i], *eq = strchr(arg, '=');
         size_t len = eq ? (size_t)(eq - arg) : strlen(arg);
-        const struct option *p = table;
-        while (p->name && !(strlen(p->name) == len && !strncmp(p->name, arg, len)) &&
-               !(p->letter && !strcmp(p->letter, arg)))
-            p++;
+        const struct option *p = option_of(group, arg, len);
         ended = ended || !strcmp(arg, "--");
-        if (ended || strncmp(arg, "--", 2) != 0 || !strcmp(arg, "--help") || p->name) {
+        if (ended || strncmp(arg, "--", 2) != 0 || !strcmp(arg, "--help") || p) {
             rest[n++] = argv[i];
-            if (p->name && p->kind != OPTION_FLAG && !eq && i + 1 < argc)
+            if (p && p->kind != OPTION_FLAG && !eq && i + 1 < argc)
                 rest[n++] = argv[++i]; /* its value, whatever that looks like */
             continue;
         }
@@ -94,32 +110,44 @@ static int take_params(struct gen_command *c, const struct option *table, int ar
     return n;
 }
 
-/* The shape that a model gives to kernels, by the names that they use. */
-static int add_model(struct gen_command *c, struct err *err)
+/* The kernels that a model wants, with the cascade and the type that are given. */
+static int ask_model(struct gen_command *c, struct err *err)
 {
+    const char *type = "bf16";
     struct model m;
+    for (int i = 0; i < c->nparams; i++)
+        type = strcmp(c->param[i].name, "t") ? type : c->param[i].value;
     if (model_open(&m, c->model, err) != 0)
-        return -1;
-    int group = m.shape.heads / m.shape.kv_heads;
-    const struct {
-        const char *name;
-        int value;
-    } shape[] = {
-        {"d", m.shape.head_dim},
-        {"g", group},
-        {"r", group}, /* heads behind a score: with a cascade a key head */
-        {"b", cascade_defaults().span},
-        {"hidden", m.shape.hidden},
-        {"ffn", m.shape.ffn},
-        {"rd", m.shape.rope_dim},
-    };
-    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
-        snprintf(c->number[i], sizeof c->number[i], "%d", shape[i].value);
-        c->param[c->nparams++] = (struct gen_param){shape[i].name, c->number[i]};
-    }
-    c->from_model = c->nparams;
+        return CMD_FAILED;
+    int rc = cascade_options_finish(&c->cascade, m.shape.ctx_train, err);
+    if (rc == 0)
+        rc = model_kernels(&c->wanted, &m, &c->cascade.p, type, err);
     model_close(&m);
-    return 0;
+    return rc == 0 ? CMD_OK : CMD_USAGE;
+}
+
+static void add_job(struct gen_command *c, const char *kernel, const struct pairs *shape)
+{
+    if (c->njobs < JOBS_MAX)
+        c->job[c->njobs++] = (struct job){kernel, shape};
+}
+
+/* With --all and a model, what the model wants; else each kernel that was named, in every shape that the model wants it in. */
+static void make_jobs(struct gen_command *c)
+{
+    const struct model_kernels *w = &c->wanted;
+    for (int k = 0; c->all && k < w->n; k++)
+        add_job(c, w->at[k].kernel, &w->at[k].shape);
+    if (c->njobs > 0)
+        return;
+    for (int i = 0; i < c->nkernels; i++) {
+        int before = c->njobs;
+        for (int k = 0; k < w->n; k++)
+            if (!strcmp(w->at[k].kernel, c->kernel[i]))
+                add_job(c, c->kernel[i], &w->at[k].shape);
+        if (c->njobs == before)
+            add_job(c, c->kernel[i], NULL);
+    }
 }
 
 static int split_gpus(struct gen_command *c, struct err *err)
@@ -150,12 +178,13 @@ static int all_kernels(struct gen_command *c, struct err *err)
     return 0;
 }
 
-/* The parameters for one kernel: with --all or -m, those that it does not have are left out. -1 if it is unknown. */
-static int params_for(struct gen_command *c, const char *kernel, struct gen_param *out, struct err *err)
+/* The parameters for one job: the model's, then those given; with --all, those that the kernel does not have are left out. -1 if
+ * it is unknown. */
+static int params_for(struct gen_command *c, const struct job *job, struct gen_param *out, struct err *err)
 {
-    int n = 0, optional = c->all ? c->nparams : c->from_model;
+    int n = job->shape ? pairs_params(job->shape, out, 0) : 0;
     for (int i = 0; i < c->nparams; i++) {
-        int has = i < optional ? gen_has_param(c->gen, kernel, c->param[i].name, err) : 1;
+        int has = c->all ? gen_has_param(c->gen, job->kernel, c->param[i].name, err) : 1;
         if (has < 0)
             return -1;
         if (has)
@@ -167,10 +196,10 @@ static int params_for(struct gen_command *c, const char *kernel, struct gen_para
 /* With --all, an option that no kernel has is a mistake. */
 static int check_params_used(struct gen_command *c, struct err *err)
 {
-    for (int i = c->from_model; c->all && i < c->nparams; i++) {
+    for (int i = 0; c->all && i < c->nparams; i++) {
         int used = 0;
-        for (int k = 0; k < c->nkernels && used == 0; k++)
-            used = gen_has_param(c->gen, c->kernel[k], c->param[i].name, err);
+        for (int k = 0; k < c->njobs && used == 0; k++)
+            used = gen_has_param(c->gen, c->job[k].kernel, c->param[i].name, err);
         if (used < 0)
             return -1;
         if (!used)
@@ -264,6 +293,8 @@ static int one_kernel(struct gen_command *c, const char *kernel, const char *gpu
         rc = write_file(c->folder, k.gen.name, ".cu", k.gen.source, k.gen.source_len, err);
     if (rc == 0 && c->folder && c->cubin)
         rc = write_file(c->folder, k.gen.name, ".cubin", k.cubin.image, k.cubin.bytes, err);
+    if (rc == 0 && c->ship.folder[0])
+        rc = kernel_ship(&k, &c->ship, err);
     if (rc == 0 && c->print)
         rc = print_source(c, &k.gen, err);
     if (rc == 0 && k.warning[0] && !c->warned) {
@@ -284,17 +315,18 @@ static int one_kernel(struct gen_command *c, const char *kernel, const char *gpu
 /* Every kernel for every GPU. Whatever the options say wrong is found before anything is rendered. */
 static int run(struct gen_command *c, struct err *err)
 {
-    struct gen_param p[PARAMS_MAX];
+    struct gen_param p[PARAMS_MAX + PAIRS_MAX];
     int n;
     for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < c->nkernels; i++)
+        for (int i = 0; i < c->njobs; i++)
             for (int j = 0; j < c->ngpus; j++) {
+                const char *kernel = c->job[i].kernel, *gpu = c->gpu_name[j];
                 struct err one = {""};
-                if ((n = params_for(c, c->kernel[i], p, err)) < 0)
+                if ((n = params_for(c, &c->job[i], p, err)) < 0)
                     return CMD_USAGE;
-                if (pass == 0 && gen_check(c->gen, c->kernel[i], c->gpu_name[j], p, n, err) != 0)
+                if (pass == 0 && gen_check(c->gen, kernel, gpu, p, n, err) != 0)
                     return CMD_USAGE;
-                if (pass == 1 && one_kernel(c, c->kernel[i], c->gpu_name[j], p, n, &one) != 0 && c->failed++ == 0)
+                if (pass == 1 && one_kernel(c, kernel, gpu, p, n, &one) != 0 && c->failed++ == 0)
                     c->first = one;
             }
     if (c->json && c->cubin && !c->print)
@@ -325,9 +357,10 @@ static int prepare(struct gen_command *c, struct err *err)
         return err_set(err, "no kernel given; weir gen --list shows them, --all takes all");
     if (c->all && all_kernels(c, err) != 0)
         return -1;
-    c->cubin = c->cubin || (c->all && !c->print);
+    make_jobs(c);
+    c->cubin = c->cubin || (c->all && !c->print) || c->ship.folder[0];
     c->print = c->print || c->lines || (!c->cubin && !c->folder);
-    if (c->cubin && !c->folder && !c->print)
+    if (c->cubin && !c->folder && !c->print && !c->ship.folder[0])
         c->folder = "kernels_out";
     return split_gpus(c, err) != 0 || check_params_used(c, err) != 0 ? -1 : 0;
 }
@@ -335,17 +368,22 @@ static int prepare(struct gen_command *c, struct err *err)
 int cmd_gen(int argc, char **argv, struct err *err)
 {
     struct gen_command c = {0};
+    const char *ship = NULL;
+    cascade_options_init(&c.cascade);
     const struct option table[] = {
         {"--gpu", NULL, OPTION_TEXT, &c.gpu, "NAME[,NAME]",
          "GPUs to specialise on, or files that describe one (FILE.json, FILE.lua)", 0, 0, NULL},
         {"--set", NULL, OPTION_TEXT, &c.set, "N=V[,N=V]",
          "the same for several, tile parameters as a rule: --set bn=64,st=3", 0, 0, NULL},
-        {"--model", "-m", OPTION_TEXT, &c.model, "MODEL", "take the shape from a model's file", 0, 0, NULL},
-        {"--all", NULL, OPTION_FLAG, &c.all, NULL, "all kernels, compiled: a table", 0, 0, NULL},
+        {"--model", "-m", OPTION_TEXT, &c.model, "MODEL", "take the shapes from a model's file", 0, 0, NULL},
+        {"--all", NULL, OPTION_FLAG, &c.all, NULL,
+         "all kernels (with -m, those that the model wants), compiled: a table", 0, 0, NULL},
         {"--cubin", NULL, OPTION_FLAG, &c.cubin, NULL, "compile: registers, spills, shared memory, occupancy", 0, 0,
          NULL},
         {"--out", "-o", OPTION_TEXT, &c.folder, "DIR",
          "write NAME.cu (and NAME.cubin) there (kernels_out, once something is compiled)", 0, 0, NULL},
+        {"--ship", NULL, OPTION_TEXT, &ship, "DIR",
+         "compile into a folder for machines without NVRTC: WEIR_SHIPPED=DIR there", 0, 0, NULL},
         {"--stdout", NULL, OPTION_FLAG, &c.print, NULL, "print the text (what happens without --cubin and -o)", 0, 0,
          NULL},
         {"--lines", NULL, OPTION_FLAG, &c.lines, NULL, "print it with the #line directives that the compiler gets", 0,
@@ -361,13 +399,13 @@ int cmd_gen(int argc, char **argv, struct err *err)
         .usage = "weir gen KERNEL|--all|--list --gpu NAME[,NAME] [options]",
         .what = "Renders kernels as CUDA C for GPUs that need not be here; with --cubin compiles them too.\n"
                 "Parameters of the kernel are options as well: --d 128 --g 4 --type bf16 (--list shows them all).",
-        .group = {{"options", table}},
+        .group = {{"options", table}, {"cascade, for the kernels of a model", c.cascade.table}},
         .word = c.kernel,
         .max_words = KERNELS_MAX,
     };
     int status = CMD_USAGE;
     char **rest = calloc((size_t)argc + 1, sizeof *rest);
-    int left = rest ? take_params(&c, table, argc, argv, rest, err) : err_set(err, "out of memory for the options");
+    int left = rest ? take_params(&c, o.group, argc, argv, rest, err) : err_set(err, "out of memory for the options");
     if (left < 0)
         goto done;
     status = options_parse(&o, left, rest, err);
@@ -383,19 +421,13 @@ int cmd_gen(int argc, char **argv, struct err *err)
         status = list(&c, err);
         goto done;
     }
-    if (c.model) {
-        /* The model's come first, so that what is given wins. */
-        struct gen_param given[PARAMS_MAX];
-        int ngiven = c.nparams;
-        memcpy(given, c.param, sizeof given);
-        c.nparams = 0;
-        if (add_model(&c, err) != 0) {
-            status = CMD_FAILED;
-            goto done;
-        }
-        for (int i = 0; i < ngiven && c.nparams < PARAMS_MAX; i++)
-            c.param[c.nparams++] = given[i];
+    if (ship && snprintf(c.ship.folder, sizeof c.ship.folder, "%s", ship) >= (int)sizeof c.ship.folder) {
+        err_set(err, "--ship: the path is too long");
+        goto done;
     }
+    if (c.model && (status = ask_model(&c, err)) != CMD_OK)
+        goto done;
+    status = CMD_USAGE;
     if (prepare(&c, err) != 0)
         goto done;
     kernel_cache_default(&c.cache);

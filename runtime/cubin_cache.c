@@ -17,7 +17,7 @@ struct head {
     char magic[8];
     uint32_t regs, stack, spill_store, spill_load, smem, reserved;
     uint64_t bytes;
-    char key[CUBIN_KEY_MAX];
+    char key[KERNEL_KEY_MAX];
     unsigned char digest[32]; /* SHA-256 of the head up to here and of the cubin */
 };
 
@@ -33,7 +33,7 @@ static void digest_of(const struct head *h, const unsigned char *image, unsigned
     sha256_end(&s, digest);
 }
 
-void cubin_cache_key(const struct gen_kernel *k, const struct nvrtc_info *nvrtc, char key[CUBIN_KEY_MAX])
+void cubin_cache_key(const struct gen_kernel *k, const struct nvrtc_info *nvrtc, char key[KERNEL_KEY_MAX])
 {
     unsigned char digest[32];
     struct sha256 s;
@@ -46,12 +46,12 @@ void cubin_cache_key(const struct gen_kernel *k, const struct nvrtc_info *nvrtc,
     sha256_end(&s, digest);
     for (int i = 0; i < 16; i++)
         snprintf(key + 2 * i, 3, "%02x", digest[i]);
-    int n = 32 + snprintf(key + 32, CUBIN_KEY_MAX - 32, "-%s-nvrtc", k->arch);
+    int n = 32 + snprintf(key + 32, KERNEL_KEY_MAX - 32, "-%s-nvrtc", k->arch);
     if (nvrtc)
-        snprintf(key + n, (size_t)(CUBIN_KEY_MAX - n), "%d.%d", nvrtc->major, nvrtc->minor);
+        snprintf(key + n, (size_t)(KERNEL_KEY_MAX - n), "%d.%d", nvrtc->major, nvrtc->minor);
 }
 
-int cubin_cache_any(const struct kernel_cache *c, char key[CUBIN_KEY_MAX])
+int cubin_cache_any(const struct kernel_cache *c, char key[KERNEL_KEY_MAX])
 {
     char folder[768];
     size_t len = strlen(key);
@@ -64,7 +64,7 @@ int cubin_cache_any(const struct kernel_cache *c, char key[CUBIN_KEY_MAX])
         if (strncmp(e->d_name, key, len) != 0 || sscanf(e->d_name + len, "%3d.%3d%n", &major, &minor, &n) != 2 ||
             e->d_name[len + (size_t)n])
             continue;
-        if (major * 1000 + minor > best && len + (size_t)n < CUBIN_KEY_MAX) {
+        if (major * 1000 + minor > best && len + (size_t)n < KERNEL_KEY_MAX) {
             best = major * 1000 + minor;
             strcpy(key + len, e->d_name + len);
         }

@@ -4,8 +4,29 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cubin_cache.h"
+
+/* WEIR_SHIPPED, else `shipped` beside the program. */
+static void find_shipped_folder(struct kernel_cache *c)
+{
+    const char *given = getenv("WEIR_SHIPPED");
+    c->shipped[0] = 0;
+    if (given) {
+        if (snprintf(c->shipped, sizeof c->shipped, "%s", given) >= (int)sizeof c->shipped)
+            c->shipped[0] = 0;
+        return;
+    }
+    static const char name[] = "shipped";
+    ssize_t n = readlink("/proc/self/exe", c->shipped, sizeof c->shipped - sizeof name);
+    c->shipped[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(c->shipped, '/');
+    if (slash)
+        strcpy(slash + 1, name);
+    if (!slash || access(c->shipped, R_OK) != 0)
+        c->shipped[0] = 0;
+}
 
 void kernel_cache_default(struct kernel_cache *c)
 {
@@ -19,6 +40,7 @@ void kernel_cache_default(struct kernel_cache *c)
         n = snprintf(c->folder, sizeof c->folder, "%s/.cache/weir", home);
     if (n <= 0 || n >= (int)sizeof c->folder)
         c->folder[0] = 0;
+    find_shipped_folder(c);
 }
 
 static double now_ms(void)
@@ -39,43 +61,58 @@ static int compile(struct kernel *k, struct err *err)
     return rc;
 }
 
-/* Without NVRTC: an entry that another machine's NVRTC made for this very text will do. */
-static int find_shipped(struct kernel *k, const struct kernel_cache *cache)
+/* The entry of k->key in the cache or in the shipped folder. With `any`, the key is one made without an NVRTC, and an entry that
+ * any NVRTC made for this very text will do. */
+static enum cubin_found look_up(struct kernel *k, const struct kernel_cache *cache, bool any)
 {
-    char key[CUBIN_KEY_MAX];
-    cubin_cache_key(&k->gen, NULL, key);
-    if (cubin_cache_any(cache, key) != 0 || cubin_cache_read(cache, key, &k->cubin) != CUBIN_FOUND)
-        return -1;
-    k->cached = true;
-    return 0;
+    struct kernel_cache place[2] = {*cache, *cache};
+    enum cubin_found found[2] = {CUBIN_MISSING, CUBIN_MISSING};
+    memcpy(place[1].folder, cache->shipped, sizeof place[1].folder);
+    for (int i = 0; i < 2; i++) {
+        char key[KERNEL_KEY_MAX];
+        memcpy(key, k->key, sizeof key);
+        if (!any || cubin_cache_any(&place[i], key) == 0)
+            found[i] = cubin_cache_read(&place[i], key, &k->cubin);
+        if (found[i] == CUBIN_FOUND) {
+            memcpy(k->key, key, sizeof key);
+            k->cached = true;
+            return CUBIN_FOUND;
+        }
+    }
+    return found[0];
 }
 
 /* Fills k->cubin for the rendered k->gen. */
 static int find_cubin(struct kernel *k, const struct kernel_cache *cache, struct err *err)
 {
-    char memo[sizeof cache->folder + 32], key[CUBIN_KEY_MAX];
+    char memo[sizeof cache->folder + 32];
     struct nvrtc_info nvrtc;
     struct err trouble = {""};
     snprintf(memo, sizeof memo, "%s/nvrtc-versions", cache->folder);
-    if (nvrtc_find(&nvrtc, cache->folder[0] ? memo : NULL, err) != 0)
-        return find_shipped(k, cache);
-    cubin_cache_key(&k->gen, &nvrtc, key);
-    enum cubin_found found = cubin_cache_read(cache, key, &k->cubin);
-    k->cached = found == CUBIN_FOUND;
-    if (k->cached)
+    bool compiles = nvrtc_find(&nvrtc, cache->folder[0] ? memo : NULL, err) == 0;
+    cubin_cache_key(&k->gen, compiles ? &nvrtc : NULL, k->key);
+    enum cubin_found found = look_up(k, cache, !compiles);
+    if (found == CUBIN_FOUND)
         return 0;
+    if (!compiles)
+        return err_prefix(err, "%s was not shipped, and cannot be compiled", k->gen.name);
     if (compile(k, err) != 0)
         return -1;
     if (!cache->folder[0])
         snprintf(k->warning, sizeof k->warning, "no cubin cache: set WEIR_CACHE or HOME");
-    else if (cubin_cache_write(cache, key, &k->cubin, &trouble) != 0)
+    else if (cubin_cache_write(cache, k->key, &k->cubin, &trouble) != 0)
         snprintf(k->warning, sizeof k->warning, "%.300s", trouble.msg);
     else
         nvrtc_find(&nvrtc, memo, NULL); /* the folder is there now: let it remember the version */
     if (!k->warning[0] && found == CUBIN_DAMAGED)
         snprintf(k->warning, sizeof k->warning, "an entry of the cubin cache was damaged and has been built again: %s",
-                 key);
+                 k->key);
     return 0;
+}
+
+int kernel_ship(const struct kernel *k, const struct kernel_cache *to, struct err *err)
+{
+    return cubin_cache_write(to, k->key, &k->cubin, err);
 }
 
 int kernel_build(struct gen *g, const struct kernel_cache *cache, const char *kernel, const char *gpu,

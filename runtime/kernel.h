@@ -14,16 +14,21 @@
  * flags) and by the NVRTC that made it. Entries are written aside and renamed, and carry a checksum: several processes may share
  * the folder, and a damaged entry is built again. */
 struct kernel_cache {
-    char folder[512]; /* "": no cache */
+    char folder[512];  /* "": no cache */
+    char shipped[512]; /* another such folder that is read where `folder` lacks an entry, and never written; "": none */
 };
 
-/* WEIR_CACHE, else XDG_CACHE_HOME/weir, else ~/.cache/weir; no cache where none of these is set. Creates nothing. */
+/* WEIR_CACHE, else XDG_CACHE_HOME/weir, else ~/.cache/weir; no cache where none of these is set. Shipped: WEIR_SHIPPED, else the
+ * folder `shipped` beside the program, if it is there. Creates nothing. */
 void kernel_cache_default(struct kernel_cache *c);
+
+enum { KERNEL_KEY_MAX = 80 };
 
 struct kernel {
     struct gen_kernel gen;      /* name, text, launch, parameters */
     struct cubin cubin;         /* empty when loaded from source (emu) */
-    bool cached;                /* the cubin came from the cache */
+    char key[KERNEL_KEY_MAX];   /* of the cubin's entry in the cache */
+    bool cached;                /* the cubin came from the cache, or was shipped */
     double render_ms, cubin_ms; /* time it took to render, and to compile or read the cubin */
     char warning[320];          /* the cache could not be used, or an entry was damaged; "" if all went well. Nobody has
                                      * printed it yet; the kernel is good all the same. */
@@ -34,6 +39,10 @@ struct kernel {
 /* Renders and compiles, with no device. gpu and params are those of gen_render. Free with kernel_free. */
 int kernel_build(struct gen *g, const struct kernel_cache *cache, const char *kernel, const char *gpu,
                  const struct gen_param *params, int nparams, struct kernel *out, struct err *err);
+
+/* Writes the cubin of a kernel that was built into another cache folder, which a machine without NVRTC can use (as its `shipped` or
+ * its cache). -1 with one line where it cannot be written. */
+int kernel_ship(const struct kernel *k, const struct kernel_cache *to, struct err *err);
 
 /* kernel_build for the device's own GPU, loaded on it. A device that wants source gets the emitted text with the host's prelude
  * (gen_host_text), and nothing is compiled or cached here. Tile parameters that are not given take their defaults; wisdom comes in

@@ -103,15 +103,15 @@ int session_start(struct session *s, const struct cascade_params *p, struct err 
         s->backend.close(&s->backend);
     memset(&s->backend, 0, sizeof s->backend);
     s->cascade = *p;
-    int64_t positions = (int64_t)p->sinks + p->window + p->stride;
-    if (p->positions == POSITIONS_CACHE && positions > m->ctx_train)
-        fprintf(stderr, "weir: warning: sinks + window + stride = %lld positions, and the model was trained with %d\n",
-                (long long)positions, m->ctx_train);
     o.kind = s->options->cpu ? BACKEND_CPU : s->options->gpu ? BACKEND_CUDA : BACKEND_AUTO;
     if (backend_open(&s->backend, &s->model, p, &o, note, sizeof note, err))
         return CMD_FAILED;
     if (note[0])
         fprintf(stderr, "weir: %s\n", note);
+    int64_t positions = (int64_t)p->sinks + p->window + p->stride;
+    if (p->positions == POSITIONS_CACHE && positions > m->ctx_train)
+        fprintf(stderr, "weir: warning: sinks + window + stride = %lld positions, and the model was trained with %d\n",
+                (long long)positions, m->ctx_train);
     return CMD_OK;
 }
 

@@ -8,12 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cJSON.h>
 #include <cmocka.h>
 
 #include "gen_home.h"
+#include "gguf_writer.h"
 #include "runtime/cmd.h"
 #include "runtime/nvrtc.h"
 
@@ -150,6 +152,93 @@ static void table_and_json(void **state)
     assert_int_equal(stat(path, &st), 0);
 }
 
+/* What is tested in a process that has not opened NVRTC, and finds none. */
+static int without_nvrtc(const char *home)
+{
+    char path[128];
+    struct err err = {""};
+    char *have[] = {(char *)"gen",  (char *)"attn_turn", (char *)"attn_merge", (char *)"-m", path, (char *)"--gpu",
+                    (char *)"a100", (char *)"--cubin",   (char *)"-o",         (char *)home, NULL};
+    char *lack[] = {(char *)"gen",
+                    (char *)"attn_merge",
+                    (char *)"-m",
+                    path,
+                    (char *)"--gpu",
+                    (char *)"a100",
+                    (char *)"--cubin",
+                    (char *)"--head-policy=homogeneous",
+                    NULL};
+    snprintf(path, sizeof path, "%s/tiny.gguf", home);
+    if (cmd_gen(10, have, &err) != CMD_OK) {
+        fprintf(stderr, "%s\n", err.msg);
+        return 1;
+    }
+    bool good = cmd_gen(8, lack, &err) == CMD_FAILED && strstr(err.msg, "attn_merge__d64_r4_mean") == err.msg &&
+                strstr(err.msg, "was not shipped") && strstr(err.msg, "WEIR_NVRTC is /nonexistent");
+    if (!good)
+        fprintf(stderr, "%s\n", err.msg);
+    return good ? 0 : 1;
+}
+
+/* A folder that was shipped serves a machine that has no NVRTC: what is in it is found, what is not is an error that says so. */
+static void ships_to_machines_without_nvrtc(void **state)
+{
+    struct fixture *f = *state;
+    struct nvrtc_info info;
+    struct tiny_model tiny = tiny_model_defaults();
+    struct err err;
+    char *text, path[128], line[512];
+    if (nvrtc_find(&info, NULL, NULL) != 0)
+        skip();
+    unsetenv("WEIR_HOME"); /* the kernels themselves, not those of the fixture */
+    tiny.head_dim = 64;
+    snprintf(path, sizeof path, "%s/tiny.gguf", f->home.path);
+    tiny_model_file(&tiny, path);
+    snprintf(line, sizeof line, "gen attn_turn attn_merge -m %s --gpu a100 --ship %s/ship", path, f->home.path);
+    if (command(f, cmd_gen, line, &text, &err) != CMD_OK)
+        fail_msg("%s", err.msg);
+    assert_non_null(strstr(text, "d64_r2_mean_bf16"));
+    free(text);
+    pid_t pid = fork();
+    if (pid == 0) {
+        char ship[128], none[128];
+        snprintf(ship, sizeof ship, "%s/ship", f->home.path);
+        snprintf(none, sizeof none, "%s/none", f->home.path);
+        setenv("WEIR_NVRTC", "/nonexistent", 1);
+        setenv("WEIR_SHIPPED", ship, 1);
+        setenv("WEIR_CACHE", none, 1);
+        char *argv[] = {(char *)"test_cmd_gen", (char *)"without_nvrtc", f->home.path, NULL};
+        execv("/proc/self/exe", argv);
+        _exit(99);
+    }
+    int status = -1;
+    waitpid(pid, &status, 0);
+    assert_int_equal(status, 0);
+}
+
+/* With --all and a model: what that model wants, in the shapes of its cascade, and nothing else. */
+static void all_of_a_model(void **state)
+{
+    struct fixture *f = *state;
+    struct tiny_model tiny = tiny_model_defaults();
+    struct err err;
+    char *text, path[128], line[512];
+    tiny.head_dim = 64;
+    snprintf(path, sizeof path, "%s/tiny.gguf", f->home.path);
+    tiny_model_file(&tiny, path);
+    snprintf(line, sizeof line,
+             "gen --all -m %s --gpu a100 --stdout --type fp16 --window 512 --span 8 --head-policy homogeneous "
+             "--head-reduction max",
+             path);
+    assert_int_equal(command(f, cmd_gen, line, &text, &err), CMD_OK);
+    assert_non_null(strstr(text, "/* cascade_update__d64_b8_fp16__"));
+    assert_non_null(strstr(text, "/* attn_merge__d64_r4_max_fp16__"));
+    assert_non_null(strstr(text, "/* attn_decode__d64_g2_fp16__"));
+    assert_non_null(strstr(text, "/* attn_score_reduce__max__"));
+    assert_null(strstr(text, "axpy"));
+    free(text);
+}
+
 static void refused(void **state)
 {
     static const struct {
@@ -176,6 +265,8 @@ static void refused(void **state)
         {"gen axpz --gpu a100 --n 8", CMD_USAGE, "unknown kernel 'axpz'; known: "},
         {"gen axpy --gpu voodoo --n 8", CMD_USAGE, "unknown GPU 'voodoo'; known: "},
         {"gen axpy --all --gpu a100", CMD_USAGE, "--all and 'axpy'"},
+        {"gen axpy --gpu a100 --ship /proc/weir --n 8", CMD_FAILED, "/proc/weir cannot be made"},
+        {"gen --all --gpu a100 --window 100 --span 3 --ship", CMD_USAGE, "--ship: needs a value"},
         {"gen axpy --gpu a100 -m /nonexistent.gguf", CMD_FAILED, "/nonexistent.gguf"},
         {"gen axpy --gpu a100 --n 8 --templates /nonexistent", CMD_USAGE, "/nonexistent: holds neither"},
         {"doctor --bogus", CMD_USAGE, "unknown option '--bogus'"},
@@ -229,12 +320,15 @@ static void doctor_says_what_is_here(void **state)
     free(text);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 3 && !strcmp(argv[1], "without_nvrtc"))
+        return without_nvrtc(argv[2]);
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(prints_the_text), T(writes_files),    T(writes_nothing_on_an_error), T(table_and_json),
-        T(refused),         T(helps_and_lists), T(doctor_says_what_is_here),
+        T(refused),         T(helps_and_lists), T(doctor_says_what_is_here),   T(ships_to_machines_without_nvrtc),
+        T(all_of_a_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

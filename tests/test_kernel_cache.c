@@ -138,7 +138,7 @@ static void key_is_the_text_without_its_header(void **state)
 {
     struct fixture *f = *state;
     struct nvrtc_info one = {.major = 13}, other = {.major = 12, .minor = 9};
-    char keys[4][CUBIN_KEY_MAX];
+    char keys[4][KERNEL_KEY_MAX];
     struct err err = {""};
     struct gen_kernel k;
     struct gen_param p[] = {{"n", "64"}};
