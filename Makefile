@@ -10,11 +10,13 @@ WARN   := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototype
 CFLAGS  = -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) $(SAN) -pthread -I. $(PKG_CFLAGS)
 LIBS    = $(PKG_LIBS) -lm -ldl -pthread
 
-SRC    := $(filter-out runtime/main.c,$(wildcard runtime/*.c gen/*.c tuner/*.c))
+# The oracle of attention is part of the program: the tuner checks a kernel before it times it.
+ORACLE := tests/oracle_attention.c
+SRC    := $(filter-out runtime/main.c,$(wildcard runtime/*.c gen/*.c tuner/*.c)) $(ORACLE)
 OBJ     = $(SRC:%.c=$(B)/%.o) $(B)/gen/embedded.o
 TESTS  := $(wildcard tests/test_*.c)
 FUZZERS := $(wildcard tests/fuzz_*.c)
-TSUP   := $(filter-out $(TESTS) $(FUZZERS),$(wildcard tests/*.c tests/emu/*.c))
+TSUP   := $(filter-out $(TESTS) $(FUZZERS) $(ORACLE),$(wildcard tests/*.c tests/emu/*.c))
 TOBJ    = $(TSUP:%.c=$(B)/%.o)
 TBIN    = $(TESTS:tests/%.c=$(B)/tests/%) $(FUZZERS:tests/%.c=$(B)/tests/%)
 LUA    := $(wildcard gen/*.lua gen/kernels/*.lua gen/chat/*.lua templates/*.t)

@@ -9,7 +9,7 @@ enum { SAMPLES = 25, COPY_BYTES = 1 << 29, RANDOM_PERIOD = 1 << 20 };
 
 static int measure_copy(struct bench *b, struct err *err);
 
-int bench_start(struct bench *b, const char *usage, const char *what, int argc, char **argv, struct err *err)
+void bench_init(struct bench *b)
 {
     memset(b, 0, sizeof *b);
     cascade_options_init(&b->cascade);
@@ -18,6 +18,22 @@ int bench_start(struct bench *b, const char *usage, const char *what, int argc, 
     b->head_dim = 128;
     b->layers = 8;
     b->type = 1;
+}
+
+int bench_open(struct bench *b, struct err *err)
+{
+    char gpu[GEN_GPU_MAX];
+    kernel_cache_default(&b->cache);
+    return gen_open(&b->gen, b->templates, err) != 0 || device_cuda_open(&b->dev, 0, err) != 0 ||
+                   gen_gpu_name(b->gen, b->dev.facts.name, b->dev.facts.sm, gpu, err) != 0 ||
+                   gen_gpu(b->gen, gpu, &b->gpu, err) != 0
+               ? -1
+               : 0;
+}
+
+int bench_start(struct bench *b, const char *usage, const char *what, int argc, char **argv, struct err *err)
+{
+    bench_init(b);
     const struct option rows[] = {
         {"--heads", NULL, OPTION_INT, &b->heads, "H", "query heads (32)", 1, 1024, NULL},
         {"--kv-heads", NULL, OPTION_INT, &b->kv_heads, "H", "key heads (8)", 1, 1024, NULL},
@@ -54,13 +70,7 @@ int bench_start(struct bench *b, const char *usage, const char *what, int argc, 
         *eq = 0;
         b->param[b->nparams++] = (struct gen_param){pair, eq + 1};
     }
-    char gpu[GEN_GPU_MAX];
-    kernel_cache_default(&b->cache);
-    if (gen_open(&b->gen, b->templates, err) != 0 || device_cuda_open(&b->dev, 0, err) != 0 ||
-        gen_gpu_name(b->gen, b->dev.facts.name, b->dev.facts.sm, gpu, err) != 0 ||
-        gen_gpu(b->gen, gpu, &b->gpu, err) != 0 || measure_copy(b, err) != 0)
-        return CMD_FAILED;
-    return OPTIONS_GO;
+    return bench_open(b, err) == 0 && measure_copy(b, err) == 0 ? OPTIONS_GO : CMD_FAILED;
 }
 
 void bench_end(struct bench *b)
@@ -98,9 +108,10 @@ int bench_kernel(struct bench *b, const char *kernel, const char *params, struct
     }
     if (kernel_get(b->gen, &b->cache, &b->dev, kernel, param, n, out, err) != 0)
         return -1;
-    fprintf(stderr, "%s: %d registers, %d bytes of spills, %u bytes of shared memory, %d blocks a multiprocessor\n",
-            out->gen.name, out->cubin.regs, out->cubin.spill_store + out->cubin.spill_load, out->gen.smem,
-            bench_blocks(b, out));
+    if (!b->quiet)
+        fprintf(stderr, "%s: %d registers, %d bytes of spills, %u bytes of shared memory, %d blocks a multiprocessor\n",
+                out->gen.name, out->cubin.regs, out->cubin.spill_store + out->cubin.spill_load, out->gen.smem,
+                bench_blocks(b, out));
     return 0;
 }
 
@@ -148,7 +159,7 @@ int bench_angles(struct bench *b, int positions, devptr *out, struct err *err)
         return -1;
     for (size_t i = 0; i < (size_t)positions; i++)
         for (size_t j = 0; j < d / 2; j++) {
-            double angle = (double)i * pow(500000.0, -2.0 * (double)j / (double)d);
+            double angle = (double)i * pow(BENCH_THETA, -2.0 * (double)j / (double)d);
             table[i * d + 2 * j] = (float)cos(angle);
             table[i * d + 2 * j + 1] = (float)sin(angle);
         }

@@ -20,6 +20,7 @@ enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON };
 struct bench {
     struct cascade_options cascade;
     int heads, kv_heads, head_dim, layers, type, format;
+    bool quiet;         /* no line on stderr for each kernel */
     bool whole_windows; /* --window was given; else a bench takes the sizes of the project's speed table */
     const char *set, *templates;
     struct option table[16];
@@ -35,7 +36,11 @@ struct bench {
     uint64_t seed;
 };
 
-/* Reads the options and opens the GPU. OPTIONS_GO, or the exit status to end with (after bench_end). */
+/* Defaults of everything that options set. Then bench_open: the generator (templates set) and the GPU. */
+void bench_init(struct bench *b);
+int bench_open(struct bench *b, struct err *err);
+
+/* Both, with the options read and the copy rate measured. OPTIONS_GO, or the exit status to end with (after bench_end). */
 int bench_start(struct bench *b, const char *usage, const char *what, int argc, char **argv, struct err *err);
 void bench_end(struct bench *b);
 
@@ -50,7 +55,8 @@ int bench_random(struct bench *b, size_t count, devptr *out, struct err *err);
 /* Device memory with the given content, or zeros when data is NULL. */
 int bench_put(struct bench *b, const void *data, size_t bytes, devptr *out, struct err *err);
 
-/* The table of angles for so many positions. */
+/* The table of angles for so many positions, to the base BENCH_THETA. */
+#define BENCH_THETA 500000.0
 int bench_angles(struct bench *b, int positions, devptr *out, struct err *err);
 
 struct bench_time {

@@ -3,25 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench.h"
+#include "bench_decode.h"
 #include "runtime/attn_grid.h"
 #include "runtime/move_plan.h"
-#include "runtime/step.h"
-
-enum { DECODE = 1, MERGE = 2, UPDATE = 4 };
-
-struct decode_bench {
-    struct bench *b;
-    struct cascade_params p;
-    int rows, cascades, splits, slices, stride; /* stride: of the logits */
-    struct kernel decode, merge, update;
-    devptr k, v, score, origin; /* of all layers */
-    devptr q, k_new, v_new, o;  /* likewise */
-    devptr step, rot, logits, part_o, part_ml, lse, chunk_score, moves, arrived;
-    devptr plan[2];    /* of a token that moves no span, and of one that moves one at every step down */
-    int parts, moving; /* what enqueue launches */
-    bool overlap;
-};
 
 /* The steps behind token t: where the keys lie, and what the token moves. */
 static int put_plan(struct decode_bench *c, int64_t t, int which, struct err *err)
@@ -29,15 +13,15 @@ static int put_plan(struct decode_bench *c, int64_t t, int which, struct err *er
     struct cascade_plan part = {0};
     struct move_planner m = {0};
     struct cascade_state s;
-    struct attn_step step;
     int status = -1;
     cascade_state_at(&c->p, t, &s);
-    attn_step_make(&step, &c->p, &s, 1);
+    if (which == 0)
+        attn_step_make(&c->layout, &c->p, &s, 1);
     if (cascade_plan_init(&part, &c->p, err) != 0 || move_planner_init(&m, &c->p, err) != 0)
         goto done;
     cascade_plan_make(&part, &c->p, &s, 1);
     move_plan_make(&m, &part, 0);
-    if ((which == 0 && bench_put(c->b, &step, sizeof step, &c->step, err) != 0) ||
+    if ((which == 0 && bench_put(c->b, &c->layout, sizeof c->layout, &c->step, err) != 0) ||
         bench_put(c->b, m.buffer, m.bytes, &c->plan[which], err) != 0)
         goto done;
     status = 0;
@@ -67,7 +51,8 @@ static int open_memory(struct decode_bench *c, struct err *err)
 {
     struct bench *b = c->b;
     size_t layers = (size_t)b->layers, heads = (size_t)b->heads, kv = (size_t)b->kv_heads, d = (size_t)b->head_dim;
-    size_t rows = (size_t)c->rows, cascades = (size_t)c->cascades, splits = (size_t)c->splits;
+    size_t rows = (size_t)c->rows, cascades = (size_t)c->cascades;
+    size_t splits = rows / 64 + 1; /* the most that attn_decode_splits can say */
     size_t sl = (size_t)gen_value(&c->update.gen, "sl");
     size_t most_nodes = 3 * CASCADE_MAX_SUBCACHES;
     return bench_random(b, layers * kv * rows * d, &c->k, err) || bench_random(b, layers * kv * rows * d, &c->v, err) ||
@@ -88,7 +73,7 @@ static int open_memory(struct decode_bench *c, struct err *err)
                : 0;
 }
 
-static void close_case(struct decode_bench *c)
+void decode_bench_close(struct decode_bench *c)
 {
     devptr all[] = {c->k,           c->v,     c->score,   c->origin,  c->q,      c->k_new,   c->v_new,
                     c->o,           c->step,  c->rot,     c->logits,  c->part_o, c->part_ml, c->lse,
@@ -109,7 +94,7 @@ static int launch(struct decode_bench *c, const struct kernel *k, unsigned x, un
 }
 
 /* One token through all layers. */
-static int enqueue(void *user, struct err *err)
+int decode_bench_enqueue(void *user, struct err *err)
 {
     struct decode_bench *c = user;
     struct bench *b = c->b;
@@ -122,15 +107,16 @@ static int enqueue(void *user, struct err *err)
                o = c->o + layer * (size_t)b->heads * d,
                score = c->score + layer * (size_t)c->cascades * (size_t)c->rows * sizeof(float),
                chunk_score = c->chunk_score + layer * (size_t)c->cascades * sizeof(float);
-        if ((c->parts & DECODE) && launch(c, &c->decode, (unsigned)c->splits, kv, 1,
-                                          (void *[]){&q, &k, &v, &k_new, &v_new, &c->step, &c->rot, &c->logits,
-                                                     &c->part_o, &c->part_ml, &c->rows, &c->stride},
-                                          err) != 0)
+        if ((c->parts & TOKEN_DECODE) && launch(c, &c->decode, (unsigned)c->splits, kv, 1,
+                                                (void *[]){&q, &k, &v, &k_new, &v_new, &c->step, &c->rot, &c->logits,
+                                                           &c->part_o, &c->part_ml, &c->rows, &c->stride},
+                                                err) != 0)
             return -1;
-        if ((c->parts & MERGE) && launch(c, &c->merge, (unsigned)c->slices, (unsigned)c->cascades, 1,
-                                         (void *[]){&c->part_o, &c->part_ml, &c->splits, &c->logits, &c->stride,
-                                                    &c->step, &score, &o, &c->lse, &chunk_score, &gamma, &c->rows},
-                                         err) != 0)
+        if ((c->parts & TOKEN_MERGE) &&
+            launch(c, &c->merge, (unsigned)c->slices, (unsigned)c->cascades, 1,
+                   (void *[]){&c->part_o, &c->part_ml, &c->splits, &c->logits, &c->stride, &c->step, &score, &o,
+                              &c->lse, &chunk_score, &gamma, &c->rows},
+                   err) != 0)
             return -1;
     }
     int tokens = 1, chunk_stride = b->kv_heads * b->head_dim, turning = c->p.positions == POSITIONS_CACHE;
@@ -138,7 +124,7 @@ static int enqueue(void *user, struct err *err)
     int tpb = (int)gen_value(&c->update.gen, "tpb"), sl = (int)gen_value(&c->update.gen, "sl");
     int64_t chunk_layer = chunk_stride;
     uint64_t seed = 0;
-    if (!(c->parts & UPDATE))
+    if (!(c->parts & TOKEN_UPDATE))
         return 0;
     return launch(c, &c->update, (unsigned)((MOVE_TREES_DECODE + tpb - 1) / tpb * sl), kv, layers,
                   (void *[]){&c->k,
@@ -170,41 +156,55 @@ static int time_parts(struct decode_bench *c, int parts, int moving, bool overla
     c->parts = parts;
     c->moving = moving;
     c->overlap = overlap;
-    if (bench_graph(c->b, enqueue, c, t, err) != 0)
+    if (bench_graph(c->b, decode_bench_enqueue, c, t, err) != 0)
         return -1;
     t->ms /= c->b->layers;
     t->spread /= c->b->layers;
     return 0;
 }
 
+void decode_bench_grids(struct decode_bench *c, const struct kernel *decode, const struct kernel *merge)
+{
+    const struct bench *b = c->b;
+    c->splits = attn_decode_splits(b->dev.facts.sms, bench_blocks(b, decode), b->kv_heads, c->rows);
+    c->slices = attn_merge_slices(b->dev.facts.sms, c->cascades, c->rows,
+                                  (int)merge->gen.threads * (int)gen_value(&merge->gen, "u"));
+}
+
+int decode_bench_open(struct decode_bench *c, struct bench *b, int window, struct err *err)
+{
+    *c = (struct decode_bench){.b = b, .p = b->cascade.p};
+    c->p.window = window;
+    c->p.stride = 1;
+    if (cascade_check(&c->p, err) != 0)
+        return -1;
+    c->rows = cascade_rows(&c->p);
+    c->stride = (c->rows + 1 + 7) / 8 * 8;
+    c->cascades = c->p.policy == POLICY_HOMOGENEOUS ? 1 : b->kv_heads;
+    /* Full to the last step, at a clock when every sub-cache accepts. */
+    int64_t clock = (2 * cascade_reach(&c->p) / c->p.span + 4096) / 4096 * 4096, t = c->p.sinks + clock * c->p.span;
+    if (open_kernels(c, err) != 0)
+        return -1;
+    decode_bench_grids(c, &c->decode, &c->merge);
+    return open_memory(c, err) || bench_angles(b, c->rows + window / c->p.subcaches + 1, &c->rot, err) ||
+                   put_plan(c, t + c->p.span / 2, 0, err) || put_plan(c, t + c->p.span - 1, 1, err)
+               ? -1
+               : 0;
+}
+
 static int run_case(struct bench *b, int window, struct err *err)
 {
-    struct decode_bench c = {.b = b, .p = b->cascade.p};
+    struct decode_bench c;
     struct bench_time plain, moves, apart, one;
     char work[96];
     int status = -1;
-    c.p.window = window;
-    c.p.stride = 1;
-    if (cascade_check(&c.p, err) != 0)
-        return -1;
-    c.rows = cascade_rows(&c.p);
-    c.stride = (c.rows + 1 + 7) / 8 * 8;
-    c.cascades = c.p.policy == POLICY_HOMOGENEOUS ? 1 : b->kv_heads;
-    /* Full to the last step, at a clock when every sub-cache accepts. */
-    int64_t clock = (2 * cascade_reach(&c.p) / c.p.span + 4096) / 4096 * 4096, t = c.p.sinks + clock * c.p.span;
-    if (open_kernels(&c, err) != 0)
-        goto done;
-    c.splits = attn_decode_splits(b->dev.facts.sms, bench_blocks(b, &c.decode), b->kv_heads, c.rows);
-    c.slices = attn_merge_slices(b->dev.facts.sms, c.cascades, c.rows,
-                                 (int)c.merge.gen.threads * (int)gen_value(&c.merge.gen, "u"));
-    if (open_memory(&c, err) != 0 || bench_angles(b, c.rows + window / c.p.subcaches + 1, &c.rot, err) != 0 ||
-        put_plan(&c, t + c.p.span / 2, 0, err) != 0 || put_plan(&c, t + c.p.span - 1, 1, err) != 0)
+    if (decode_bench_open(&c, b, window, err) != 0)
         goto done;
     double keys = c.p.sinks + window + c.p.span / 2;
     double limit = keys * b->kv_heads * b->head_dim * 4 / b->copy_gbs / 1e6;
     snprintf(work, sizeof work, "decode W=%d N=%d %d/%d heads d=%d %s", window, c.p.subcaches, b->heads, b->kv_heads,
              b->head_dim, b->type ? "bf16" : "fp16");
-    int all = DECODE | MERGE | UPDATE;
+    int all = TOKEN_DECODE | TOKEN_MERGE | TOKEN_UPDATE;
     if (time_parts(&c, all, 0, true, &plain, err) != 0 || time_parts(&c, all, 1, true, &moves, err) != 0)
         goto done;
     double mean = (plain.ms * (c.p.span - 1) + moves.ms) / c.p.span;
@@ -213,20 +213,20 @@ static int run_case(struct bench *b, int window, struct err *err)
     if (time_parts(&c, all, 0, false, &apart, err) != 0)
         goto done;
     bench_row(b, work, "the same without overlap", apart.ms, apart.spread, limit);
-    if (time_parts(&c, DECODE, 0, true, &one, err) != 0)
+    if (time_parts(&c, TOKEN_DECODE, 0, true, &one, err) != 0)
         goto done;
     bench_row(b, work, "attn_decode", one.ms, one.spread, limit);
-    if (time_parts(&c, MERGE, 0, true, &one, err) != 0)
+    if (time_parts(&c, TOKEN_MERGE, 0, true, &one, err) != 0)
         goto done;
     double merged = keys * (b->heads * 4 + c.cascades * 8) + (double)b->heads * c.splits * (b->head_dim * 4 + 8);
     bench_row(b, work, "attn_merge", one.ms, one.spread, merged / b->copy_gbs / 1e6);
-    if (time_parts(&c, UPDATE, 1, true, &one, err) != 0)
+    if (time_parts(&c, TOKEN_UPDATE, 1, true, &one, err) != 0)
         goto done;
     bench_row(b, work, "cascade_update, spans move", one.ms, one.spread, 0);
     fprintf(stderr, "grids: attn_decode %d x %d, attn_merge %d x %d\n", c.splits, b->kv_heads, c.slices, c.cascades);
     status = 0;
 done:
-    close_case(&c);
+    decode_bench_close(&c);
     return status;
 }
 

@@ -3,20 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bench_update.h"
-#include "runtime/step.h"
-
-enum { TURN = 1, PREFILL = 2, SCORES = 4, REDUCE = 8, UPDATE = 16 };
-
-struct prefill_bench {
-    struct bench *b;
-    struct update_bench u; /* the caches, when there are any */
-    int T, held, rows, cascades, layers;
-    bool cached;
-    struct kernel turn, prefill, scores, reduce;
-    devptr q, k, v, qr, kr, o, lse, sums, step, rot;
-    int parts; /* what enqueue launches */
-};
+#include "bench_prefill.h"
 
 static int launch(struct bench *b, const struct kernel *k, long x, int y, void **args, struct err *err)
 {
@@ -30,7 +17,7 @@ static long blocks(long n, long tile)
     return (n + tile - 1) / tile;
 }
 
-static int enqueue_layer(struct prefill_bench *c, int layer, struct err *err)
+int prefill_bench_layer(struct prefill_bench *c, int layer, struct err *err)
 {
     struct bench *b = c->b;
     size_t cache = (size_t)b->kv_heads * (size_t)c->rows * (size_t)b->head_dim * 2 * (size_t)layer;
@@ -40,38 +27,39 @@ static int enqueue_layer(struct prefill_bench *c, int layer, struct err *err)
     int g = b->heads / b->kv_heads, q_stride = b->heads * b->head_dim, k_stride = b->kv_heads * b->head_dim;
     int keys = c->held + c->T, group = b->heads / c->cascades;
     float log2_gamma = (float)log2(b->cascade.p.ema), decay = (float)pow(b->cascade.p.ema, c->T);
-    if ((c->parts & TURN) &&
+    if ((c->parts & CHUNK_TURN) &&
         launch(b, &c->turn, blocks((long)c->T * (b->heads + b->kv_heads) * b->head_dim / 8, c->turn.gen.threads), 1,
                (void *[]){&c->qr, &c->kr, &c->q, &c->k, &c->rot, &c->T, &b->heads, &b->kv_heads, &q_stride, &k_stride},
                err) != 0)
         return -1;
-    if ((c->parts & PREFILL) && launch(b, &c->prefill, b->heads, (int)blocks(c->T, gen_value(&c->prefill.gen, "bm")),
-                                       (void *[]){&c->o, &c->lse, &c->q, &kc, &vc, &k, &c->v, &rot, &c->step, &g,
-                                                  &q_stride, &k_stride, &k_stride},
-                                       err) != 0)
+    if ((c->parts & CHUNK_PREFILL) &&
+        launch(
+            b, &c->prefill, b->heads, (int)blocks(c->T, gen_value(&c->prefill.gen, "bm")),
+            (void *[]){&c->o, &c->lse, &c->q, &kc, &vc, &k, &c->v, &rot, &c->step, &g, &q_stride, &k_stride, &k_stride},
+            err) != 0)
         return -1;
-    if ((c->parts & SCORES) &&
+    if ((c->parts & CHUNK_SCORES) &&
         launch(b, &c->scores, b->heads, (int)blocks(keys, gen_value(&c->scores.gen, "bk")),
                (void *[]){&c->sums, &c->qr, &c->lse, &kc, &k, &rot, &c->step, &g, &q_stride, &k_stride, &log2_gamma},
                err) != 0)
         return -1;
-    if ((c->parts & REDUCE) &&
+    if ((c->parts & CHUNK_REDUCE) &&
         launch(b, &c->reduce, blocks(keys, c->reduce.gen.threads), c->cascades,
                (void *[]){&score, &c->u.chunk_score, &c->sums, &c->step, &group, &decay}, err) != 0)
         return -1;
-    return c->parts & UPDATE ? update_bench_layer(&c->u, layer, err) : 0;
+    return c->parts & CHUNK_UPDATE ? update_bench_layer(&c->u, layer, err) : 0;
 }
 
 static int enqueue(void *user, struct err *err)
 {
     struct prefill_bench *c = user;
     for (int layer = 0; layer < c->layers; layer++)
-        if (enqueue_layer(c, layer, err) != 0)
+        if (prefill_bench_layer(c, layer, err) != 0)
             return -1;
     return 0;
 }
 
-static void close_case(struct prefill_bench *c)
+void prefill_bench_close(struct prefill_bench *c)
 {
     devptr all[] = {c->q, c->k, c->v, c->qr, c->kr, c->o, c->lse, c->sums, c->step, c->rot};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
@@ -84,25 +72,25 @@ static void close_case(struct prefill_bench *c)
     kernel_free(&c->reduce);
 }
 
-static int open_case(struct prefill_bench *c, struct err *err)
+static int open_kernels_and_memory(struct prefill_bench *c, struct err *err)
 {
     struct bench *b = c->b;
-    struct attn_step step = {.T = c->T};
     char params[64];
     size_t T = (size_t)c->T, heads = (size_t)b->heads, kv = (size_t)b->kv_heads, d = (size_t)b->head_dim;
     if (c->cached) {
         struct cascade_state s;
         cascade_state_at(&c->u.p, c->u.t, &s);
-        attn_step_make(&step, &c->u.p, &s, c->T);
+        attn_step_make(&c->layout, &c->u.p, &s, c->T);
     }
-    c->held = step.held;
-    c->rows = step.rows;
+    c->held = c->layout.held;
+    c->rows = c->layout.rows;
     snprintf(params, sizeof params, "d=%d t=%s", b->head_dim, b->type ? "bf16" : "fp16");
     if (bench_kernel(b, "attn_prefill", params, &c->prefill, err) != 0)
         return -1;
     if (bench_random(b, T * heads * d, &c->q, err) || bench_random(b, T * kv * d, &c->k, err) ||
         bench_random(b, T * kv * d, &c->v, err) || bench_put(b, NULL, T * heads * d * 2, &c->o, err) ||
-        bench_put(b, NULL, T * heads * sizeof(float), &c->lse, err) || bench_put(b, &step, sizeof step, &c->step, err))
+        bench_put(b, NULL, T * heads * sizeof(float), &c->lse, err) ||
+        bench_put(b, &c->layout, sizeof c->layout, &c->step, err))
         return -1;
     if (!c->cached)
         return 0;
@@ -117,6 +105,19 @@ static int open_case(struct prefill_bench *c, struct err *err)
                    bench_angles(b, c->rows + c->u.p.window / c->u.p.subcaches + c->T, &c->rot, err)
                ? -1
                : 0;
+}
+
+int prefill_bench_open(struct prefill_bench *c, struct bench *b, int window, int T, struct err *err)
+{
+    *c = (struct prefill_bench){.b = b, .T = T, .layers = 1, .cascades = 1, .layout = {.T = T}};
+    if (window > 0) {
+        c->cached = true;
+        c->layers = b->layers;
+        if (update_bench_open(&c->u, b, window, T, err) != 0)
+            return -1;
+        c->cascades = c->u.cascades;
+    }
+    return open_kernels_and_memory(c, err);
 }
 
 static int time_parts(struct prefill_bench *c, const char *work, const char *what, int parts, double limit,
@@ -138,42 +139,39 @@ static double attention_limit(const struct bench *b, double scores)
 
 static int run_chunk(struct bench *b, int window, int stride, struct err *err)
 {
-    struct prefill_bench c = {.b = b, .T = stride, .layers = b->layers, .cached = true};
+    struct prefill_bench c;
     char work[96];
     int status = -1;
-    if (update_bench_open(&c.u, b, window, stride, err) != 0)
-        goto done;
-    c.cascades = c.u.cascades;
-    if (open_case(&c, err) != 0)
+    if (prefill_bench_open(&c, b, window, stride, err) != 0)
         goto done;
     snprintf(work, sizeof work, "chunk T=%d W=%d N=%d %d/%d heads d=%d %s", stride, window, c.u.p.subcaches, b->heads,
              b->kv_heads, b->head_dim, b->type ? "bf16" : "fp16");
     double scores = (double)stride * c.held + 0.5 * stride * (stride + 1.0), limit = attention_limit(b, scores);
     double turned = 4.0 * stride * (b->heads + b->kv_heads) * b->head_dim / b->copy_gbs / 1e6;
     double summed = 4.0 * (c.held + stride) * (b->heads + 2 * c.cascades) / b->copy_gbs / 1e6;
-    int all = TURN | PREFILL | SCORES | REDUCE | UPDATE;
+    int all = CHUNK_TURN | CHUNK_PREFILL | CHUNK_SCORES | CHUNK_REDUCE | CHUNK_UPDATE;
     if (time_parts(&c, work, "whole step with exact scores and eviction, a layer", all, 1.5 * limit, err) == 0 &&
-        time_parts(&c, work, "attn_turn", TURN, turned, err) == 0 &&
-        time_parts(&c, work, "attn_prefill", PREFILL, limit, err) == 0 &&
-        time_parts(&c, work, "attn_scores", SCORES, limit / 2, err) == 0 &&
-        time_parts(&c, work, "attn_score_reduce", REDUCE, summed, err) == 0)
+        time_parts(&c, work, "attn_turn", CHUNK_TURN, turned, err) == 0 &&
+        time_parts(&c, work, "attn_prefill", CHUNK_PREFILL, limit, err) == 0 &&
+        time_parts(&c, work, "attn_scores", CHUNK_SCORES, limit / 2, err) == 0 &&
+        time_parts(&c, work, "attn_score_reduce", CHUNK_REDUCE, summed, err) == 0)
         status = 0;
 done:
-    close_case(&c);
+    prefill_bench_close(&c);
     return status;
 }
 
 static int run_causal(struct bench *b, int T, struct err *err)
 {
-    struct prefill_bench c = {.b = b, .T = T, .layers = 1, .cascades = 1};
+    struct prefill_bench c;
     char work[96];
     int status = -1;
-    if (open_case(&c, err) == 0) {
+    if (prefill_bench_open(&c, b, 0, T, err) == 0) {
         snprintf(work, sizeof work, "causal T=%d %d/%d heads d=%d %s", T, b->heads, b->kv_heads, b->head_dim,
                  b->type ? "bf16" : "fp16");
-        status = time_parts(&c, work, "attn_prefill", PREFILL, attention_limit(b, 0.5 * T * (T + 1.0)), err);
+        status = time_parts(&c, work, "attn_prefill", CHUNK_PREFILL, attention_limit(b, 0.5 * T * (T + 1.0)), err);
     }
-    close_case(&c);
+    prefill_bench_close(&c);
     return status;
 }
 
