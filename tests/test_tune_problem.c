@@ -1,0 +1,100 @@
+/* The tuner's problems in the emulator: set-up, launch, and the check of a config against the oracle, which must pass right kernels and
+ * refuse wrong ones. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "emu/emu.h"
+#include "tuner/problem.h"
+
+static int open_bench(void **state)
+{
+    struct bench *b = calloc(1, sizeof *b);
+    struct err err = {""};
+    bench_init(b);
+    if (device_emu_open(&b->dev, &(struct emu_options){.only_faults = true}, &err) != 0 ||
+        gen_open(&b->gen, NULL, &err) != 0 || gen_gpu(b->gen, "sm_80", &b->gpu, &err) != 0)
+        fail_msg("%s", err.msg);
+    *state = b;
+    return 0;
+}
+
+static int close_bench(void **state)
+{
+    struct bench *b = *state;
+    bench_end(b);
+    free(b);
+    return 0;
+}
+
+static struct tune_problem make(const char *kernel, const char *shape, const char *sizes)
+{
+    struct tune_problem p = {0};
+    struct err err = {""};
+    snprintf(p.kernel, sizeof p.kernel, "%s", kernel);
+    if (pairs_parse(&p.shape, shape, &err) != 0 || pairs_parse(&p.sizes, sizes, &err) != 0)
+        fail_msg("%s", err.msg);
+    return p;
+}
+
+/* Largest error over its bound of a kernel with a tile, at the small case or at full size. */
+static double error_of(struct bench *b, struct problem *p, const char *tile, bool whole)
+{
+    struct pairs t;
+    struct gen_param params[TUNE_PARAMS_MAX];
+    struct kernel k;
+    struct err err = {""};
+    char where[120] = "";
+    double error = NAN;
+    assert_int_equal(pairs_parse(&t, tile, &err), 0);
+    int n = pairs_params(&t, params, pairs_params(&p->what.shape, params, 0));
+    if (kernel_get(b->gen, &b->cache, &b->dev, p->what.kernel, params, n, &k, &err) != 0)
+        fail_msg("%s", err.msg);
+    if ((whole ? p->family->whole : p->family->check)(p, &k, &error, where, &err) != 0)
+        fail_msg("%s %s: %s", p->what.kernel, tile, err.msg);
+    kernel_free(&k);
+    return error;
+}
+
+static void right_kernels_pass(void **state)
+{
+    struct bench *b = *state;
+    static const struct {
+        const char *kernel, *shape, *sizes, *tile;
+    } cases[] = {
+        {"attn_prefill", "d=64 t=bf16", "tokens=40 held=128 heads=2 kv_heads=1", "bm=64 bn=32 wp=4"},
+        {"attn_scores", "d=64 t=fp16", "tokens=40 held=128 heads=2 kv_heads=1", "mk=1 bq=32 st=2"},
+        {"attn_turn", "d=64 t=bf16", "tokens=40 heads=2 kv_heads=1", "wp=2"},
+        {"attn_score_reduce", "reduce=mean", "tokens=40 held=128 heads=2 cascades=1", "wp=2"},
+        {"attn_decode", "d=64 g=3 t=bf16", "keys=265 kv_heads=1", "bn=32 wp=2 st=2"},
+        {"attn_merge", "d=64 r=3 reduce=mean t=bf16", "keys=265 cascades=1 splits=4", "wp=8 u=1"},
+        {"cascade_update", "d=64 b=16 t=bf16", "tokens=64 moved=56 kv_heads=1", "wp=2 u=2 sl=2"},
+        {"stream_copy", "t=bf16", "n=1000", "wp=4 u=1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tune_problem what = make(cases[i].kernel, cases[i].shape, cases[i].sizes);
+        struct problem *p;
+        struct err err = {""};
+        if (problem_open(&p, b, &what, &err) != 0)
+            fail_msg("%s: %s", cases[i].kernel, err.msg);
+        double small = error_of(b, p, cases[i].tile, false);
+        double whole = p->family->whole ? error_of(b, p, cases[i].tile, true) : 0;
+        if (!(small <= 1) || !(whole <= 1))
+            fail_msg("%s: %g and %g of what rounding may make", cases[i].kernel, small, whole);
+        problem_close(p);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(right_kernels_pass, open_bench, close_bench),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
