@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "aside.h"
 #include "cascade_options.h"
 #include "cmd.h"
 #include "kernel.h"
@@ -212,24 +212,16 @@ static int check_params_used(struct gen_command *c, struct err *err)
 static int write_file(const char *folder, const char *name, const char *suffix, const void *data, size_t bytes,
                       struct err *err)
 {
-    char path[1024], aside[1040];
+    char path[1024];
+    struct aside a;
     if (mkdir(folder, 0777) != 0 && errno != EEXIST)
         return err_set(err, "%.400s cannot be made: %s", folder, strerror(errno));
     if (snprintf(path, sizeof path, "%s/%s%s", folder, name, suffix) >= (int)sizeof path)
         return err_set(err, "%.400s: the path is too long", folder);
-    snprintf(aside, sizeof aside, "%s.XXXXXX", path);
-    int fd = mkstemp(aside);
-    FILE *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
-    if (!f)
-        return err_set(err, "%.400s cannot be written: %s", path, strerror(errno));
-    fchmod(fd, 0644);
-    size_t written = fwrite(data, 1, bytes, f);
-    if ((fclose(f) != 0) | (written != bytes) || rename(aside, path) != 0) {
-        int why = errno;
-        unlink(aside);
-        return err_set(err, "%.400s cannot be written: %s", path, strerror(why));
-    }
-    return 0;
+    if (aside_open(&a, path, err) != 0)
+        return -1;
+    fwrite(data, 1, bytes, a.f);
+    return aside_keep(&a, false, err);
 }
 
 /* The part of a canonical name between kernel and target: shape and tile. */

@@ -2,14 +2,13 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "aside.h"
 #include "sha256.h"
 
 /* An entry: this head, then the cubin. Little endian, as every machine with such a GPU is. */
@@ -136,7 +135,8 @@ static int make_folders(char *path)
 
 int cubin_cache_write(const struct kernel_cache *c, const char *key, const struct cubin *cubin, struct err *err)
 {
-    char path[768], aside[800];
+    char path[768];
+    struct aside a;
     struct head h = {.regs = (uint32_t)cubin->regs, .stack = (uint32_t)cubin->stack, .bytes = cubin->bytes};
     h.spill_store = (uint32_t)cubin->spill_store;
     h.spill_load = (uint32_t)cubin->spill_load;
@@ -149,28 +149,9 @@ int cubin_cache_write(const struct kernel_cache *c, const char *key, const struc
         return err_set(err, "the path of the cubin cache is too long: %.200s", c->folder);
     if (make_folders(path) != 0)
         return err_set(err, "the cubin cache %.300s cannot be made: %s", c->folder, strerror(errno));
-    snprintf(aside, sizeof aside, "%s.XXXXXX", path);
-    int fd = mkostemp(aside, O_CLOEXEC);
-    FILE *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
-    if (!f) {
-        int why = errno;
-        if (fd >= 0) {
-            close(fd);
-            unlink(aside);
-        }
-        return err_set(err, "the cubin cache %.300s cannot be written: %s", c->folder, strerror(why));
-    }
-    fchmod(fd, 0644);
-    bool good = fwrite(&h, sizeof h, 1, f) == 1 && fwrite(cubin->image, 1, cubin->bytes, f) == cubin->bytes;
-    int why = errno;
-    if (fclose(f) != 0 && good) {
-        good = false;
-        why = errno;
-    }
-    if (good && rename(aside, path) == 0)
-        return 0;
-    if (good)
-        why = errno;
-    unlink(aside);
-    return err_set(err, "the cubin cache %.300s cannot be written: %s", c->folder, strerror(why));
+    if (aside_open(&a, path, err) != 0)
+        return err_prefix(err, "the cubin cache");
+    fwrite(&h, sizeof h, 1, a.f);
+    fwrite(cubin->image, 1, cubin->bytes, a.f);
+    return aside_keep(&a, false, err) != 0 ? err_prefix(err, "the cubin cache") : 0;
 }

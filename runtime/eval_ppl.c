@@ -1,14 +1,11 @@
 /* weir eval ppl: the likelihood of a text that streams through the cascade. */
-#include <errno.h>
-#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cJSON.h>
 
+#include "aside.h"
 #include "cmd.h"
 #include "eval.h"
 
@@ -116,39 +113,6 @@ done:
     return rc < 0 ? CMD_FAILED : CMD_OK;
 }
 
-/* The dump is written aside and renamed when it is whole; what is no regular file (a pipe, /dev/stdout) is written directly. */
-struct dump {
-    char aside[PATH_MAX];
-    const char *path;
-    FILE *f;
-};
-
-static int dump_open(struct dump *d, const char *path, struct err *err)
-{
-    struct stat st;
-    d->path = path;
-    d->aside[0] = 0;
-    bool direct = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
-    if (!direct && snprintf(d->aside, sizeof d->aside, "%s.%ld.tmp", path, (long)getpid()) >= (int)sizeof d->aside)
-        return err_set(err, "--dump: the path is too long");
-    d->f = fopen(direct ? path : d->aside, "w");
-    return d->f ? 0 : err_set(err, "--dump %s: %s", path, strerror(errno));
-}
-
-static int dump_close(struct dump *d, bool keep, struct err *err)
-{
-    int rc = 0;
-    if (!d->f)
-        return 0;
-    bool bad = ferror(d->f) != 0;
-    bad |= fclose(d->f) != 0;
-    if (keep && (bad || (d->aside[0] && rename(d->aside, d->path) != 0)))
-        rc = err_set(err, "--dump %s: %s", d->path, strerror(errno));
-    if (d->aside[0] && (!keep || rc))
-        unlink(d->aside);
-    return rc;
-}
-
 static void print_results(const struct ppl_options *o, const struct eval_setting *setting, const struct ppl *r, int n,
                           const char *model)
 {
@@ -225,14 +189,14 @@ int eval_ppl(int argc, char **argv, struct err *err)
     status = session_open(&s, &so, err);
     if (status != CMD_OK)
         return status;
-    struct dump dump = {.f = NULL};
+    struct aside dump = {.f = NULL};
     struct ppl result[EVAL_MAX_SETTINGS] = {{0}};
     status = CMD_FAILED;
     if (eval_settings(&cascade, &compare, s.model.shape.ctx_train, setting, err) < 0) {
         status = CMD_USAGE;
         goto done;
     }
-    if (o.dump && dump_open(&dump, o.dump, err))
+    if (o.dump && aside_open(&dump, o.dump, err))
         goto done;
     result[0].dump = dump.f;
     interrupt_catch();
@@ -241,13 +205,12 @@ int eval_ppl(int argc, char **argv, struct err *err)
         if (status != CMD_OK)
             goto done;
     }
-    if (dump_close(&dump, true, err))
+    if (dump.f && aside_keep(&dump, false, err))
         status = CMD_FAILED;
-    dump.f = NULL;
     if (status == CMD_OK)
         print_results(&o, setting, result, n, gguf_path(s.model.gguf));
 done:
-    dump_close(&dump, false, err);
+    aside_drop(&dump);
     session_close(&s);
     return status;
 }
