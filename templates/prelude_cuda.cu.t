@@ -52,10 +52,11 @@ DEVICE bool any_warp(bool p) { return __any_sync(0xffffffffu, p); }
 DEVICE bool all_warp(bool p) { return __all_sync(0xffffffffu, p); }
 #define ballot(p) __ballot_sync(0xffffffffu, (p)) /* a macro: nvcc's own headers hold an old function of this name */
 
-/* Arithmetic. exp2_f, log2_f and rcp_f are the hardware's approximations (2 ulp); max_f and min_f drop a NaN. */
+/* Arithmetic. exp2_f, log2_f, rcp_f and rsqrt_f are the hardware's approximations (2 ulp); max_f and min_f drop a NaN. */
 DEVICE float exp2_f(float v) { float r; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v)); return r; }
 DEVICE float log2_f(float v) { float r; asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v)); return r; }
 DEVICE float rcp_f(float v) { float r; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v)); return r; }
+DEVICE float rsqrt_f(float v) { float r; asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v)); return r; }
 DEVICE float max_f(float a, float b) { return fmaxf(a, b); }
 DEVICE float min_f(float a, float b) { return fminf(a, b); }
 DEVICE float fma_f(float a, float b, float c) { return __fmaf_rn(a, b, c); }
@@ -97,6 +98,16 @@ DEVICE struct f2 unpack2(unsigned v)
     return r;
 }
 % end
+
+/* a * b + c of two pairs of ${t}, each rounded once. */
+DEVICE unsigned fma2(unsigned a, unsigned b, unsigned c)
+{
+    unsigned r;
+    asm("fma.rn.${t == "bf16" and "bf16x2" or "f16x2"} %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
+    return r;
+}
+/* The value of an fp16, whatever half_t is: weights and the scales of their blocks have types of their own. */
+DEVICE float fp16_value(unsigned short h) { float r; asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(h)); return r; }
 
 /* 16 bytes at once, 16-byte aligned, from device memory but for lds16 and sts16. ld16 and st16 keep their order: several ld16 in a
  * row are under way together, where the compiler might take plain ones apart or put them off. The _stream loads leave L1 alone and are for memory that nobody writes during the

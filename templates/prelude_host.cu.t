@@ -71,6 +71,7 @@ extern unsigned emu_ballot(bool p, const char *at);
 #define exp2_f(v) __builtin_exp2f(v)
 #define log2_f(v) __builtin_log2f(v)
 #define rcp_f(v) (1.0f / (v))
+#define rsqrt_f(v) (1.0f / __builtin_sqrtf(v))
 #define max_f(a, b) __builtin_fmaxf(a, b)
 #define min_f(a, b) __builtin_fminf(a, b)
 #define fma_f(a, b, c) __builtin_fmaf(a, b, c)
@@ -90,6 +91,16 @@ DEVICE struct f2 unpack2(unsigned v)
     struct f2 r = {to_float((half_t)v), to_float((half_t)(v >> 16))};
     return r;
 }
+
+DEVICE unsigned fma2(unsigned a, unsigned b, unsigned c)
+{
+    struct f2 x = unpack2(a), y = unpack2(b), z = unpack2(c);
+    return pack2(__builtin_fmaf(x.x, y.x, z.x), __builtin_fmaf(x.y, y.y, z.y));
+}
+% if t == "bf16" then
+extern __attribute__((const)) float emu_fp16_to_float(unsigned short h);
+% end
+#define fp16_value(h) emu_fp16_to_float(h)
 
 /* Loads and stores that must be aligned and in the right memory: 0 any, 1 shared, 2 device. */
 extern struct u4 emu_ld16(const void *p, int space, const char *at);

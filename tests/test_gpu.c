@@ -13,6 +13,7 @@
 
 #include "cases_copy.h"
 #include "cases_decode.h"
+#include "cases_llama.h"
 #include "cases_prefill.h"
 #include "cases_update.h"
 #include "device_kit.h"
@@ -55,6 +56,7 @@ int main(int argc, char **argv)
         PREFILL_CASES(cmocka_unit_test),
         UPDATE_CASES(cmocka_unit_test),
         COPY_CASES(cmocka_unit_test),
+    LLAMA_CASES(cmocka_unit_test),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -14,6 +14,7 @@
 
 #include "cases_copy.h"
 #include "cases_decode.h"
+#include "cases_llama.h"
 #include "cases_prefill.h"
 #include "cases_update.h"
 #include "device_kit.h"
@@ -25,6 +26,7 @@ static const struct CMUnitTest cases[] = {
     PREFILL_CASES(cmocka_unit_test),
     UPDATE_CASES(cmocka_unit_test),
     COPY_CASES(cmocka_unit_test),
+    LLAMA_CASES(cmocka_unit_test),
 };
 enum { NCASES = sizeof cases / sizeof cases[0], NSCHEDULES = 3 };
 
@@ -39,6 +41,9 @@ static const struct covered {
     {"attn_turn", prefill_every_shape, {"t", "bf16"}},   {"attn_prefill", prefill_every_shape, {"t", "bf16"}},
     {"attn_scores", prefill_every_shape, {"t", "bf16"}}, {"attn_score_reduce", prefill_reductions, {"reduce", "mean"}},
     {"cascade_update", update_every_shape, {"b", "8"}},  {"stream_copy", copy_every_length, {"t", "bf16"}},
+    {"embed", llama_embed, {"w", "q4_k"}},               {"dequantise", llama_dequantise, {"w", "q4_k"}},
+    {"rms_norm", llama_rms_norm, {"t", "bf16"}},         {"swiglu", llama_swiglu, {"t", "bf16"}},
+    {"add_bias", llama_add_bias, {"t", "bf16"}},         {"matvec", llama_matvec_every_end, {"w", "q4_0"}},
 };
 enum { NCOVERED = sizeof covered / sizeof covered[0] };
 static const char *const dims[] = {"64", "80", "96", "128", "256"};

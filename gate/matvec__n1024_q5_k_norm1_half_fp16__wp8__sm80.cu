@@ -1,0 +1,338 @@
+/* matvec__n1024_q5_k_norm1_half_fp16__wp8__sm80
+ *
+ * one token times a matrix of weights, with the norm before it and what comes behind it
+ *
+ *   shape   n = 1024 (inputs), w = q5_k (type of the weights), norm = 1 (1: the input is fp32 and is rms-normed first), out = half (what becomes of the product), t = fp16 (data type)
+ *   tile    wp = 8 (warps)
+ *   launch  256 threads a block, 2080 bytes of dynamic shared memory
+ *   target  sm_80
+ *
+ * Rendered from templates/matvec.cu.t; a change belongs there. */
+/* ---- prelude ---- */
+/* The machine, in the words the kernels use. CUDA body; the emulator's body (prelude_host.cu.t) has the same names. */
+
+#define KERNEL(name, threads, min_blocks) extern "C" __global__ void __launch_bounds__(threads, min_blocks) name
+#define DEVICE __device__ __forceinline__
+#define RESTRICT __restrict__
+#define UNROLL _Pragma("unroll")
+#define NO_UNROLL _Pragma("unroll 1")
+#define NEG_INF (-__int_as_float(0x7f800000))
+
+typedef unsigned short half_t; /* the raw bits of a fp16 */
+typedef long long i64;
+typedef unsigned long long u64;
+struct __align__(8) f2 { float x, y; };
+struct __align__(16) f4 { float x, y, z, w; };
+struct __align__(8) u2 { unsigned x, y; };
+struct __align__(16) u4 { unsigned x, y, z, w; };
+
+/* Where this thread is. */
+DEVICE int tid(void) { return (int)threadIdx.x; }
+DEVICE int lane(void) { return (int)(threadIdx.x & 31); }
+DEVICE int warp(void) { return (int)(threadIdx.x >> 5); }
+DEVICE int bid_x(void) { return (int)blockIdx.x; }
+DEVICE int bid_y(void) { return (int)blockIdx.y; }
+DEVICE int bid_z(void) { return (int)blockIdx.z; }
+DEVICE int nbid_x(void) { return (int)gridDim.x; }
+DEVICE int nbid_y(void) { return (int)gridDim.y; }
+DEVICE int nbid_z(void) { return (int)gridDim.z; }
+
+/* The block's dynamic shared memory, aligned to 128 bytes. */
+extern __shared__ __align__(128) unsigned char smem_bytes[];
+DEVICE unsigned char *smem(void) { return smem_bytes; }
+DEVICE unsigned smem_address(const void *p)
+{
+    return (unsigned)__cvta_generic_to_shared(p);
+}
+
+/* Barriers: the block, the warp, the first `threads` that meet at barrier `id` (1..15; 0 is sync_block's). */
+DEVICE void sync_block(void) { __syncthreads(); }
+DEVICE void sync_warp(void) { __syncwarp(); }
+DEVICE void sync_named(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+
+/* All 32 lanes of the warp take part. */
+DEVICE float shfl_f(float v, int from) { return __shfl_sync(0xffffffffu, v, from); }
+DEVICE unsigned shfl_u(unsigned v, int from) { return __shfl_sync(0xffffffffu, v, from); }
+DEVICE float shfl_xor_f(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
+DEVICE unsigned shfl_xor_u(unsigned v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
+DEVICE float shfl_up_f(float v, int by) { return __shfl_up_sync(0xffffffffu, v, (unsigned)by); }
+DEVICE unsigned shfl_up_u(unsigned v, int by) { return __shfl_up_sync(0xffffffffu, v, (unsigned)by); }
+DEVICE float shfl_down_f(float v, int by) { return __shfl_down_sync(0xffffffffu, v, (unsigned)by); }
+DEVICE unsigned shfl_down_u(unsigned v, int by) { return __shfl_down_sync(0xffffffffu, v, (unsigned)by); }
+DEVICE bool any_warp(bool p) { return __any_sync(0xffffffffu, p); }
+DEVICE bool all_warp(bool p) { return __all_sync(0xffffffffu, p); }
+#define ballot(p) __ballot_sync(0xffffffffu, (p)) /* a macro: nvcc's own headers hold an old function of this name */
+
+/* Arithmetic. exp2_f, log2_f, rcp_f and rsqrt_f are the hardware's approximations (2 ulp); max_f and min_f drop a NaN. */
+DEVICE float exp2_f(float v) { float r; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v)); return r; }
+DEVICE float log2_f(float v) { float r; asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v)); return r; }
+DEVICE float rcp_f(float v) { float r; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v)); return r; }
+DEVICE float rsqrt_f(float v) { float r; asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v)); return r; }
+DEVICE float max_f(float a, float b) { return fmaxf(a, b); }
+DEVICE float min_f(float a, float b) { return fminf(a, b); }
+DEVICE float fma_f(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+DEVICE int max_i(int a, int b) { return a > b ? a : b; }
+DEVICE int min_i(int a, int b) { return a < b ? a : b; }
+/* v, but the compiler does not know it: what is computed from it is computed there, not before a loop and kept in registers. */
+DEVICE int opaque(int v) { asm volatile("" : "+r"(v)); return v; }
+DEVICE float bits_float(unsigned v) { return __uint_as_float(v); }
+DEVICE unsigned float_bits(float v) { return __float_as_uint(v); }
+
+/* Conversions of fp16, to nearest even; pack2 puts lo into the low 16 bits. */
+DEVICE float to_float(half_t h) { float r; asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(h)); return r; }
+DEVICE half_t from_float(float v) { half_t r; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(v)); return r; }
+DEVICE unsigned pack2(float lo, float hi)
+{
+    unsigned r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
+}
+DEVICE struct f2 unpack2(unsigned v)
+{
+    struct f2 r;
+    asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}" : "=f"(r.x), "=f"(r.y) : "r"(v));
+    return r;
+}
+
+/* a * b + c of two pairs of fp16, each rounded once. */
+DEVICE unsigned fma2(unsigned a, unsigned b, unsigned c)
+{
+    unsigned r;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
+    return r;
+}
+/* The value of an fp16, whatever half_t is: weights and the scales of their blocks have types of their own. */
+DEVICE float fp16_value(unsigned short h) { float r; asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(h)); return r; }
+
+/* 16 bytes at once, 16-byte aligned, from device memory but for lds16 and sts16. ld16 and st16 keep their order: several ld16 in a
+ * row are under way together, where the compiler might take plain ones apart or put them off. The _stream loads leave L1 alone and are for memory that nobody writes during the
+ * kernel; the _l2 load sees what other blocks wrote before a fence_device. */
+DEVICE struct u4 ld16(const void *p)
+{
+    struct u4 r;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p) : "memory");
+    return r;
+}
+DEVICE void st16(void *p, struct u4 v)
+{
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+DEVICE struct u4 lds16(const void *p) { return *(const struct u4 *)p; }
+DEVICE void sts16(void *p, struct u4 v) { *(struct u4 *)p = v; }
+DEVICE struct u4 ld16_stream(const void *p)
+{
+    struct u4 r;
+    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+                 : "l"(p));
+    return r;
+}
+DEVICE struct u4 ld16_l2(const void *p)
+{
+    struct u4 r;
+    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p) : "memory");
+    return r;
+}
+DEVICE float ld_stream_f(const float *p)
+{
+    float r;
+    asm volatile("ld.global.nc.L1::no_allocate.f32 %0, [%1];" : "=f"(r) : "l"(p));
+    return r;
+}
+DEVICE float ld_l2_f(const float *p)
+{
+    float r;
+    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(r) : "l"(p) : "memory");
+    return r;
+}
+
+/* Copies of 16 bytes from global to shared memory that run on behind the thread; groups complete in order. zfill writes zeros
+ * where !valid and does not look at `global` then. */
+DEVICE void cp_async16(void *shared, const void *global)
+{
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(smem_address(shared)), "l"(global) : "memory");
+}
+DEVICE void cp_async16_zfill(void *shared, const void *global, bool valid)
+{
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(smem_address(shared)), "l"(global),
+                 "r"(valid ? 16 : 0)
+                 : "memory");
+}
+/* The same for what is read once: it gives way in L2 before all else. */
+DEVICE void cp_async16_once(void *shared, const void *global, bool valid)
+{
+    u64 policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2, %3;" ::"r"(smem_address(shared)),
+                 "l"(global), "r"(valid ? 16 : 0), "l"(policy)
+                 : "memory");
+}
+DEVICE void cp_async_commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/* Waits until at most n (a constant) of this thread's groups are still under way. */
+#define cp_async_wait(n) asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory")
+
+/* Four 8x8 matrices of half_t; lane i gives the address of row i % 8 of matrix i / 8, 16 bytes. */
+DEVICE void ldmatrix_x4(unsigned r[4], const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(smem_address(row))
+                 : "memory");
+}
+DEVICE void ldmatrix_x4_trans(unsigned r[4], const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(smem_address(row))
+                 : "memory");
+}
+DEVICE void ldmatrix_x2(unsigned r[2], const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(smem_address(row)) : "memory");
+}
+DEVICE void ldmatrix_x2_trans(unsigned r[2], const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(r[0]), "=r"(r[1])
+                 : "r"(smem_address(row))
+                 : "memory");
+}
+/* c[16][8] += a[16][16] * b[16][8], a by rows, b by columns, fp32 sums. Lane i holds, with r = i / 4 and k = 2 * (i % 4):
+ *   a: (r, k..k+1) (r+8, k..) (r, k+8..) (r+8, k+8..)    b: (k..k+1, r) (k+8.., r)    c: (r, k) (r, k+1) (r+8, k) (r+8, k+1) */
+DEVICE void mma_m16n8k16(float c[4], const unsigned a[4], const unsigned b[2])
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+                 "{%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/* Between blocks: integers only, so that every sum keeps its order. */
+DEVICE unsigned atomic_add_u(unsigned *p, unsigned v) { return atomicAdd(p, v); }
+DEVICE void fence_device(void) { __threadfence(); }
+
+/* Kernels in a row on sm_90: let the next one start early; wait for all that the one before wrote. No effect elsewhere, nor
+ * where the launch did not ask for it. */
+DEVICE void grid_launch_next(void) {}
+DEVICE void grid_wait(void) {}
+/* ---- end of prelude ---- */
+/* Where the first of a unit's two runs of four weights lies in the row; the second is 16 further on. */
+DEVICE int unit_first(int unit) { return unit / 4 * 32 + unit % 4 * 4; }
+DEVICE int unit_second(int unit) { return unit_first(unit) + 16; }
+
+/* Four bytes of a block. */
+DEVICE unsigned word_at(const unsigned char *p)
+{
+    return *(const unsigned *)p;
+}
+
+/* Two small whole numbers, less what the type counts from, as a pair of fp16. */
+DEVICE unsigned numbers(unsigned v) { return fma2(v | 0x64006400u, 0x3c003c00u, 0xe400e400u); }
+
+/* Unit c of group g of a block without its scale, exact. q[0]: weights 4c and 4c+2, q[1]: 4c+1 and 4c+3, q[2], q[3]: the same 16
+ * further on. */
+DEVICE void unit_quants(unsigned q[4], const unsigned char *b, int g, int c)
+{
+    const int nibble = (g & 1) * 4;
+    unsigned lo = word_at(b + 48 + g / 2 * 32 + 4 * c) >> nibble, hi = word_at(b + 64 + g / 2 * 32 + 4 * c) >> nibble;
+    unsigned lo1 = word_at(b + 16 + 4 * c) >> g, hi1 = word_at(b + 32 + 4 * c) >> g;
+    q[0] = numbers((lo & 0x000f000fu) | (lo1 << 4 & 0x00100010u));
+    q[1] = numbers((lo >> 8 & 0x000f000fu) | (lo1 >> 4 & 0x00100010u));
+    q[2] = numbers((hi & 0x000f000fu) | (hi1 << 4 & 0x00100010u));
+    q[3] = numbers((hi >> 8 & 0x000f000fu) | (hi1 >> 4 & 0x00100010u));
+}
+
+/* A weight of group g is x times its number, plus y. */
+DEVICE struct f2 group_scale(const unsigned char *b, int g)
+{
+    const float d = fp16_value(*(const unsigned short *)b), least = fp16_value(*(const unsigned short *)(b + 2));
+    const unsigned char *s = b + 4 + (g & 3); /* six bits of each; the last groups' top two lie above the first ones' */
+    unsigned scale = s[0], offset = s[4], last = s[8];
+    if (g < 4) {
+        scale &= 63;
+        offset &= 63;
+    } else {
+        scale = (last & 15) | (scale >> 6) << 4;
+        offset = last >> 4 | (offset >> 6) << 4;
+    }
+    struct f2 r = {d * (float)scale, -(least * (float)offset)};
+    return r;
+}
+
+/* The values of a unit: v[0..3] of its first run, v[4..7] of its second. */
+DEVICE void unit_values(float v[8], const unsigned char *row, int unit)
+{
+    const int group = unit / 4;
+    const unsigned char *b = row + (i64)(group / 8 * 176);
+    unsigned q[4];
+    unit_quants(q, b, group & 7, unit % 4);
+    struct f2 s = group_scale(b, group & 7);
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        struct f2 x = unpack2(q[i]);
+        v[i / 2 * 4 + i % 2] = s.x * x.x + s.y;
+        v[i / 2 * 4 + i % 2 + 2] = s.x * x.y + s.y;
+    }
+}
+/* The sum of v over the block, in every thread; `part` is room for 8 floats of shared memory that nobody else
+ * touches. The order of the sum is fixed. */
+DEVICE float block_sum(float v, float *part)
+{
+    UNROLL
+    for (int mask = 16; mask > 0; mask /= 2)
+        v += shfl_xor_f(v, mask);
+    if (lane() == 0)
+        part[warp()] = v;
+    sync_block();
+    v = 0.0f;
+    UNROLL
+    for (int i = 0; i < 8; i++)
+        v += part[i];
+    return v;
+}
+
+/* The product of row `row` and the inputs, in every lane. */
+DEVICE float product(const unsigned char *weights, const half_t *x_s, int row)
+{
+    float sum = 0.0f;
+    for (int unit = lane(); unit < 128; unit += 32) {
+        float v[8];
+        unit_values(v, weights + (i64)row * 704, unit);
+        UNROLL
+        for (int i = 0; i < 4; i++)
+            sum += v[i] * to_float(x_s[unit_first(unit) + i]) + v[4 + i] * to_float(x_s[unit_second(unit) + i]);
+    }
+    UNROLL
+    for (int mask = 16; mask > 0; mask /= 2)
+        sum += shfl_xor_f(sum, mask);
+    return sum;
+}
+
+/* y = W x for one token; each block takes 8 outputs at a time, until none is left. Any grid.
+ *   y [rows] fp16, written: W x + bias
+ *   weights [rows][1024] of q5_k, 16-byte aligned, nobody writes them
+ *   x [1024] fp32, normed here: x / sqrt(mean(x^2) + eps) * norm_weight [1024] fp32
+ *   bias [rows] fp32 or NULL, for out = half only */
+KERNEL(matvec__n1024_q5_k_norm1_half_fp16__wp8__sm80, 256, 1)
+(void *y, const unsigned char *weights, const void *x, const float *norm_weight, const float *bias, int rows, float eps)
+{
+    half_t *x_s = (half_t *)smem(); /* [1024] */
+    grid_launch_next();
+    grid_wait();
+    const float *x_in = (const float *)x;
+    float sum = 0.0f;
+    for (int i = tid(); i < 1024; i += 256)
+        sum += x_in[i] * x_in[i];
+    const float scale = rsqrt_f(block_sum(sum, (float *)(smem() + 2048)) * 0.0009765625f + eps);
+    for (int i = tid(); i < 1024; i += 256)
+        x_s[i] = from_float(x_in[i] * scale * norm_weight[i]);
+    sync_block();
+    for (int row = bid_x() * 8 + warp(); row < rows; row += nbid_x() * 8) {
+        float v = product(weights, x_s, row);
+        if (lane() == 0) {
+            if (bias)
+                v += bias[row];
+            ((half_t *)y)[row] = from_float(v);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+#include "llama_grid.h"
+
+static int64_t parts(int64_t n, int64_t of)
+{
+    return (n + of - 1) / of;
+}
+
+unsigned llama_grid_matvec(const struct gen_kernel *k, int outputs, int sms, int blocks_per_sm)
+{
+    int64_t work = parts(outputs, gen_value(k, "a_block")), room = (int64_t)sms * (blocks_per_sm > 0 ? blocks_per_sm : 1);
+    return (unsigned)(work < room ? work : room);
+}
+
+unsigned llama_grid_pieces(const struct gen_kernel *k, int64_t T, int n)
+{
+    return (unsigned)parts(T * (n / 8), k->threads);
+}
+
+unsigned llama_grid_dequantise(const struct gen_kernel *k, int64_t elements, int sms)
+{
+    int64_t spans = parts(elements / 8, 256 * (int64_t)k->threads), most = 8 * (int64_t)sms;
+    return (unsigned)(spans < most ? spans : most);
+}
