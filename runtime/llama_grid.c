@@ -21,3 +21,10 @@ unsigned llama_grid_dequantise(const struct gen_kernel *k, int64_t elements, int
     int64_t spans = parts(elements / 8, 256 * (int64_t)k->threads), most = 8 * (int64_t)sms;
     return (unsigned)(spans < most ? spans : most);
 }
+
+unsigned llama_grid_sample(const struct gen_kernel *k, int vocab, int sms)
+{
+    int64_t spans = parts(vocab, gen_value(k, "span")), most = 4096 / gen_value(k, "wp");
+    most = most < sms ? most : sms;
+    return (unsigned)(spans < most ? spans : most);
+}

@@ -18,4 +18,7 @@ unsigned llama_grid_pieces(const struct gen_kernel *k, int64_t T, int n);
 /* dequantise: any number will do. */
 unsigned llama_grid_dequantise(const struct gen_kernel *k, int64_t elements, int sms);
 
+/* sample: blocks for all logits at once, as far as its scratch memory goes. */
+unsigned llama_grid_sample(const struct gen_kernel *k, int vocab, int sms);
+
 #endif

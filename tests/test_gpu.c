@@ -15,6 +15,7 @@
 #include "cases_decode.h"
 #include "cases_llama.h"
 #include "cases_prefill.h"
+#include "cases_sample.h"
 #include "cases_update.h"
 #include "device_kit.h"
 
@@ -57,6 +58,7 @@ int main(int argc, char **argv)
         UPDATE_CASES(cmocka_unit_test),
         COPY_CASES(cmocka_unit_test),
     LLAMA_CASES(cmocka_unit_test),
+    SAMPLE_CASES(cmocka_unit_test),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -16,6 +16,7 @@
 #include "cases_decode.h"
 #include "cases_llama.h"
 #include "cases_prefill.h"
+#include "cases_sample.h"
 #include "cases_update.h"
 #include "device_kit.h"
 #include "emu/case.h"
@@ -27,6 +28,7 @@ static const struct CMUnitTest cases[] = {
     UPDATE_CASES(cmocka_unit_test),
     COPY_CASES(cmocka_unit_test),
     LLAMA_CASES(cmocka_unit_test),
+    SAMPLE_CASES(cmocka_unit_test),
 };
 enum { NCASES = sizeof cases / sizeof cases[0], NSCHEDULES = 3 };
 
@@ -44,6 +46,7 @@ static const struct covered {
     {"embed", llama_embed, {"w", "q4_k"}},               {"dequantise", llama_dequantise, {"w", "q4_k"}},
     {"rms_norm", llama_rms_norm, {"t", "bf16"}},         {"swiglu", llama_swiglu, {"t", "bf16"}},
     {"add_bias", llama_add_bias, {"t", "bf16"}},         {"matvec", llama_matvec_every_end, {"w", "q4_0"}},
+    {"sample", sample_greedy, {"t", "bf16"}},
 };
 enum { NCOVERED = sizeof covered / sizeof covered[0] };
 static const char *const dims[] = {"64", "80", "96", "128", "256"};
