@@ -17,10 +17,22 @@ enum backend_kind {
     BACKEND_CUDA
 };
 
+enum backend_half {                    /* of what 16-bit type a GPU computes */
+                    BACKEND_HALF_AUTO, /* as the model's weights suggest */
+                    BACKEND_HALF_FP16,
+                    BACKEND_HALF_BF16
+};
+
+/* Told while weights are loaded: bytes so far, of all. */
+typedef void backend_progress(void *user, size_t done, size_t all);
+
 struct backend_options {
     enum backend_kind kind;
-    int gpu;               /* ordinal of the GPU */
-    const char *set;       /* CUDA: tile parameters of the kernels, "bm=128,bn=64", or NULL */
+    int gpu;         /* ordinal of the GPU */
+    const char *set; /* CUDA: tile parameters of the kernels, "bm=128,bn=64", or NULL */
+    enum backend_half half;
+    backend_progress *progress; /* or NULL */
+    void *progress_user;
     int threads;           /* CPU threads; 0: as many as there are cores to run on */
     bool int8_activations; /* faster decoding that costs about 0.05 nats a token; off unless asked for */
     const char *simd;      /* CPU: "avx512", "avx2" or "plain"; NULL: the best that the machine runs */
@@ -74,6 +86,11 @@ int backend_open(struct backend *be, const struct model *m, const struct cascade
 /* Opens the CPU backend for a model and a cascade (checked by cascade_check). The model must outlive it. */
 int backend_cpu_open(struct backend *be, const struct model *m, const struct cascade_params *p,
                      const struct backend_options *o, struct err *err);
+
+/* Opens the CUDA backend on GPU number o->gpu, likewise. -1 with one line where there is no driver, no GPU, too little memory, no NVRTC
+ * and no cached kernels, no cuBLAS, or a model that the kernels do not take. */
+int backend_cuda_open(struct backend *be, const struct model *m, const struct cascade_params *p,
+                      const struct backend_options *o, struct err *err);
 
 /* Bytes that it will take for cache, positions and the activations of a chunk of p->stride tokens: asked before it is opened,
  * so that a window too large for the memory is refused (saturates at SIZE_MAX). */

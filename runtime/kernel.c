@@ -132,10 +132,30 @@ int kernel_build(struct gen *g, const struct kernel_cache *cache, const char *ke
     return 0;
 }
 
+int kernel_load(struct kernel *k, struct device *dev, struct err *err)
+{
+    if (dev->load(dev, k->cubin.image, k->cubin.bytes, k->gen.name, k->gen.smem, &k->loaded, err) != 0)
+        return -1;
+    k->device = dev;
+    return 0;
+}
+
+static int load_source(struct gen *g, struct kernel *k, struct device *dev, struct err *err)
+{
+    char *text = NULL;
+    int rc = gen_host_text(g, &k->gen, &text, err);
+    if (rc == 0)
+        rc = dev->load(dev, text, strlen(text), k->gen.name, k->gen.smem, &k->loaded, err);
+    free(text);
+    if (rc == 0)
+        k->device = dev;
+    return rc;
+}
+
 int kernel_get(struct gen *g, const struct kernel_cache *cache, struct device *dev, const char *kernel,
                const struct gen_param *params, int nparams, struct kernel *out, struct err *err)
 {
-    char gpu[GEN_GPU_MAX], *text = NULL;
+    char gpu[GEN_GPU_MAX];
     int rc;
     memset(out, 0, sizeof *out);
     if (gen_gpu_name(g, dev->facts.name, dev->facts.sm, gpu, err) != 0)
@@ -146,20 +166,10 @@ int kernel_get(struct gen *g, const struct kernel_cache *cache, struct device *d
         rc = kernel_build(g, cache, kernel, gpu, params, nparams, out, err);
     if (rc != 0)
         return -1;
-    if (dev->wants_source) {
-        rc = gen_host_text(g, &out->gen, &text, err);
-        if (rc == 0)
-            rc = dev->load(dev, text, strlen(text), out->gen.name, out->gen.smem, &out->loaded, err);
-        free(text);
-    } else {
-        rc = dev->load(dev, out->cubin.image, out->cubin.bytes, out->gen.name, out->gen.smem, &out->loaded, err);
-    }
-    if (rc != 0) {
+    rc = dev->wants_source ? load_source(g, out, dev, err) : kernel_load(out, dev, err);
+    if (rc != 0)
         kernel_free(out);
-        return -1;
-    }
-    out->device = dev;
-    return 0;
+    return rc;
 }
 
 void kernel_free(struct kernel *k)

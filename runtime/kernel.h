@@ -44,6 +44,9 @@ int kernel_build(struct gen *g, const struct kernel_cache *cache, const char *ke
  * its cache). -1 with one line where it cannot be written. */
 int kernel_ship(const struct kernel *k, const struct kernel_cache *to, struct err *err);
 
+/* Loads what kernel_build made on a device (not one that wants source); *k stays the caller's to free also where it fails. */
+int kernel_load(struct kernel *k, struct device *dev, struct err *err);
+
 /* kernel_build for the device's own GPU, loaded on it. A device that wants source gets the emitted text with the host's prelude
  * (gen_host_text), and nothing is compiled or cached here. Tile parameters that are not given take their defaults; wisdom comes in
  * as params. */

@@ -12,12 +12,14 @@ static const char default_model[] = "SmolLM2-135M-Instruct.Q4_1.gguf";
 void session_options_init(struct session_options *o, bool int8)
 {
     memset(o, 0, sizeof *o);
+    o->gpu = -1;
     const struct option rows[] = {
         {"--model", "-m", OPTION_TEXT, &o->model, "MODEL", "a GGUF file (WEIR_MODEL, else what `make model` fetched)",
          0, 0, NULL},
         {"--threads", "-t", OPTION_INT, &o->backend.threads, "K", "CPU threads; 0: one a core (0)", 0, 1024, NULL},
         {"--cpu", NULL, OPTION_FLAG, &o->cpu, NULL, "run on the CPU even where there is a GPU", 0, 0, NULL},
-        {"--gpu", NULL, OPTION_FLAG, &o->gpu, NULL, "run on the GPU or fail", 0, 0, NULL},
+        {"--gpu", NULL, OPTION_INT, &o->gpu, "N", "run on GPU number N or fail (0 where there is one, else the CPU)", 0,
+         255, NULL},
         {"--set", NULL, OPTION_TEXT, &o->backend.set, "NAME=VALUE,..",
          "tile parameters of the GPU's kernels, e.g. bm=128,bn=64", 0, 0, NULL},
         {int8 ? "--int8" : NULL, NULL, OPTION_FLAG, &o->backend.int8_activations, NULL,
@@ -73,7 +75,7 @@ int session_open(struct session *s, const struct session_options *o, struct err 
     char path[PATH_MAX];
     memset(s, 0, sizeof *s);
     s->options = o;
-    if (o->cpu && o->gpu) {
+    if (o->cpu && o->gpu >= 0) {
         err_set(err, "--cpu and --gpu exclude each other");
         return CMD_USAGE;
     }
@@ -94,17 +96,27 @@ int session_open(struct session *s, const struct session_options *o, struct err 
     return CMD_OK;
 }
 
+static void show_loading(void *user, size_t done, size_t all)
+{
+    (void)user;
+    progress_line("loading weights: %.1f of %.1f GB", (double)done / 1e9, (double)all / 1e9);
+}
+
 int session_start(struct session *s, const struct cascade_params *p, struct err *err)
 {
     const struct model_shape *m = &s->model.shape;
     struct backend_options o = s->options->backend;
-    char note[256];
+    char note[512];
     if (s->backend.close)
         s->backend.close(&s->backend);
     memset(&s->backend, 0, sizeof s->backend);
     s->cascade = *p;
-    o.kind = s->options->cpu ? BACKEND_CPU : s->options->gpu ? BACKEND_CUDA : BACKEND_AUTO;
-    if (backend_open(&s->backend, &s->model, p, &o, note, sizeof note, err))
+    o.kind = s->options->cpu ? BACKEND_CPU : s->options->gpu >= 0 ? BACKEND_CUDA : BACKEND_AUTO;
+    o.gpu = s->options->gpu > 0 ? s->options->gpu : 0;
+    o.progress = show_loading;
+    int failed = backend_open(&s->backend, &s->model, p, &o, note, sizeof note, err);
+    progress_line(NULL);
+    if (failed)
         return CMD_FAILED;
     if (note[0])
         fprintf(stderr, "weir: %s\n", note);

@@ -13,7 +13,8 @@
 struct session_options {
     const char *model; /* NULL: WEIR_MODEL, else the default model in the cache folder */
     struct backend_options backend;
-    bool cpu, gpu;
+    bool cpu;
+    int gpu;                /* -1: the first one, where there is one */
     struct option table[8]; /* ends with a NULL name */
 };
 

@@ -126,7 +126,7 @@ static void usage_errors(void **state)
         {"run -m tiny.gguf -p x -n -1", "-n -1"},
         {"run -m tiny.gguf", "-p TEXT"},
         {"run -m tiny.gguf -p x -f y", "-p TEXT"},
-        {"run -m tiny.gguf -p x --cpu --gpu", "--gpu"},
+        {"run -m tiny.gguf -p x --cpu --gpu 0", "--gpu"},
         {"run -m tiny.gguf -p x --set bm", "--set bm"},
         {"run", "-p TEXT"},
         {"chat -m tiny.gguf --span 7", "--span 7"},

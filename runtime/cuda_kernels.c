@@ -1,0 +1,194 @@
+#include "cuda_kernels.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "occupancy.h"
+#include "pairs.h"
+#include "threads.h"
+
+enum { WANTED_MAX = 96 };
+
+struct wanted {
+    char kernel[48], params[PAIRS_TEXT_MAX];
+    struct kernel built;
+    int blocks;
+};
+
+struct cuda_kernels {
+    struct device *dev;
+    struct kernel_cache cache;
+    char gpu[GEN_GPU_MAX];
+    char *set; /* owned, or NULL */
+    int count, threads;
+    atomic_int next; /* to be built */
+    pthread_mutex_t lock;
+    struct err failed; /* the first error, "" if none */
+    pthread_t thread[POOL_MAX_THREADS];
+    struct wanted wanted[WANTED_MAX];
+};
+
+int cuda_kernels_new(struct cuda_kernels **out, struct device *dev, struct err *err)
+{
+    struct cuda_kernels *s = *out = err_calloc(1, sizeof *s, "the set of kernels", err);
+    if (!s)
+        return -1;
+    s->dev = dev;
+    pthread_mutex_init(&s->lock, NULL);
+    kernel_cache_default(&s->cache);
+    return 0;
+}
+
+static void join(struct cuda_kernels *s)
+{
+    for (int i = 0; i < s->threads; i++)
+        pthread_join(s->thread[i], NULL);
+    s->threads = 0;
+}
+
+void cuda_kernels_free(struct cuda_kernels *s)
+{
+    if (!s)
+        return;
+    atomic_store(&s->next, WANTED_MAX);
+    join(s);
+    for (int i = 0; i < s->count; i++)
+        kernel_free(&s->wanted[i].built);
+    pthread_mutex_destroy(&s->lock);
+    free(s->set);
+    free(s);
+}
+
+int cuda_kernels_want(struct cuda_kernels *s, struct err *err, const char *kernel, const char *params, ...)
+{
+    struct wanted w = {0};
+    va_list ap;
+    va_start(ap, params);
+    vsnprintf(w.params, sizeof w.params, params, ap);
+    va_end(ap);
+    for (int i = 0; i < s->count; i++)
+        if (!strcmp(s->wanted[i].kernel, kernel) && !strcmp(s->wanted[i].params, w.params))
+            return i;
+    if (s->count == WANTED_MAX)
+        return err_set(err, "the model wants more than %d kernels", WANTED_MAX);
+    snprintf(w.kernel, sizeof w.kernel, "%s", kernel);
+    s->wanted[s->count] = w;
+    return s->count++;
+}
+
+/* Adds what --set gives of the kernel's parameters: "name=value", or "kernel.name=value". */
+static int add_set(struct gen *g, const char *set, const char *kernel, struct pairs *p, struct err *err)
+{
+    struct pairs given;
+    if (!set)
+        return 0;
+    if (pairs_parse(&given, set, err) != 0)
+        return err_prefix(err, "--set");
+    for (int i = 0; i < given.n; i++) {
+        const char *name = given.at[i].name, *dot = strchr(name, '.');
+        if (dot && ((size_t)(dot - name) != strlen(kernel) || strncmp(name, kernel, strlen(kernel)) != 0))
+            continue;
+        int has = gen_has_param(g, kernel, dot ? dot + 1 : name, err);
+        if (has < 0 || (has && pairs_put(p, dot ? dot + 1 : name, given.at[i].value, err) != 0))
+            return -1;
+    }
+    return 0;
+}
+
+/* One kernel: compiled, or on a device that wants source, loaded. */
+static int build(struct cuda_kernels *s, struct gen *g, struct wanted *w, struct err *err)
+{
+    struct pairs pairs;
+    struct gen_param param[PAIRS_MAX];
+    if (pairs_parse(&pairs, w->params, err) != 0 || add_set(g, s->set, w->kernel, &pairs, err) != 0)
+        return -1;
+    int n = pairs_params(&pairs, param, 0);
+    if (s->dev->wants_source)
+        return kernel_get(g, &s->cache, s->dev, w->kernel, param, n, &w->built, err);
+    return kernel_build(g, &s->cache, w->kernel, s->gpu, param, n, &w->built, err);
+}
+
+static void *build_all(void *context)
+{
+    struct cuda_kernels *s = context;
+    struct gen *g = NULL;
+    struct gen_gpu facts;
+    struct err err = {""};
+    bool failed = gen_open(&g, NULL, &err) != 0 || gen_gpu(g, s->gpu, &facts, &err) != 0;
+    while (!failed) {
+        int i = atomic_fetch_add(&s->next, 1);
+        if (i >= s->count)
+            break;
+        struct wanted *w = &s->wanted[i];
+        failed = build(s, g, w, &err) != 0;
+        if (!failed) {
+            struct occupancy o = occupancy_of(&facts, &w->built.gen, &w->built.cubin);
+            w->blocks = o.blocks > 0 ? o.blocks : 1;
+        }
+    }
+    pthread_mutex_lock(&s->lock);
+    if (failed && !s->failed.msg[0])
+        s->failed = err;
+    pthread_mutex_unlock(&s->lock);
+    if (failed) /* nobody needs the others then */
+        atomic_store(&s->next, WANTED_MAX);
+    if (g)
+        gen_close(g);
+    return NULL;
+}
+
+int cuda_kernels_start(struct cuda_kernels *s, const char *set, int threads, struct err *err)
+{
+    struct gen *g = NULL;
+    if (gen_open(&g, NULL, err) != 0)
+        return -1;
+    int rc = gen_gpu_name(g, s->dev->facts.name, s->dev->facts.sm, s->gpu, err);
+    gen_close(g);
+    if (rc != 0)
+        return -1;
+    if (set && !(s->set = strdup(set)))
+        return err_set(err, "out of memory: the kernels' parameters");
+    atomic_store(&s->next, 0);
+    if (s->dev->wants_source) { /* the emulator takes one kernel at a time */
+        build_all(s);
+        return 0;
+    }
+    int most = threads > 0 ? threads : pool_cores();
+    most = most < s->count ? most : s->count;
+    while (s->threads < most && s->threads < POOL_MAX_THREADS &&
+           pthread_create(&s->thread[s->threads], NULL, build_all, s) == 0)
+        s->threads++;
+    if (s->threads == 0)
+        build_all(s);
+    return 0;
+}
+
+int cuda_kernels_finish(struct cuda_kernels *s, struct err *err)
+{
+    join(s);
+    if (s->failed.msg[0])
+        return err_set(err, "%s", s->failed.msg);
+    for (int i = 0; i < s->count && !s->dev->wants_source; i++)
+        if (kernel_load(&s->wanted[i].built, s->dev, err) != 0)
+            return -1;
+    return 0;
+}
+
+const struct kernel *cuda_kernels_get(const struct cuda_kernels *s, int number)
+{
+    return &s->wanted[number].built;
+}
+
+int cuda_kernels_count(const struct cuda_kernels *s)
+{
+    return s->count;
+}
+
+int cuda_kernels_blocks(const struct cuda_kernels *s, int number)
+{
+    return s->wanted[number].blocks;
+}

@@ -1,0 +1,29 @@
+#ifndef WEIR_CUDA_KERNELS_H
+#define WEIR_CUDA_KERNELS_H
+
+/* The kernels of a model, built side by side: whoever needs one names it and gets a number; then threads with a generator each render
+ * and compile them (or take them from the cubin cache) while the caller does something else. */
+
+#include "kernel.h"
+
+struct cuda_kernels; /* opaque */
+
+int cuda_kernels_new(struct cuda_kernels **out, struct device *dev, struct err *err);
+void cuda_kernels_free(struct cuda_kernels *s);
+
+/* The number of a kernel with its parameters, "d=128 g=4 t=bf16"; the same for the same. -1 when memory is out. */
+int cuda_kernels_want(struct cuda_kernels *s, struct err *err, const char *kernel, const char *params, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Starts to build all that are wanted. set: tile parameters NAME=VALUE or KERNEL.NAME=VALUE with commas between, or NULL. threads 0: one
+ * a core. */
+int cuda_kernels_start(struct cuda_kernels *s, const char *set, int threads, struct err *err);
+/* Waits for them and loads them on the device. -1 with the first error. */
+int cuda_kernels_finish(struct cuda_kernels *s, struct err *err);
+
+const struct kernel *cuda_kernels_get(const struct cuda_kernels *s, int number);
+int cuda_kernels_count(const struct cuda_kernels *s);
+/* Resident blocks a multiprocessor, at least 1. */
+int cuda_kernels_blocks(const struct cuda_kernels *s, int number);
+
+#endif

@@ -1,0 +1,196 @@
+/* The CUDA backend itself on the device `emu`: prompts and decoding of tiny random models with cascades that overflow, beside the CPU
+ * backend; and what it says when something fails. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend_run.h"
+#include "emu/emu.h"
+#include "gguf_writer.h"
+#include "runtime/backend_cuda.h"
+#include "runtime/llama.h"
+
+static void random_tokens(int32_t *tokens, size_t n, int vocab, uint64_t seed)
+{
+    for (size_t i = 0; i < n; i++) /* repeats, so that some keys are looked for again */
+        tokens[i] = i > 20 && random_int(&seed, 0, 2) == 0 ? tokens[random_int(&seed, 0, (int)i - 1)]
+                                                           : random_int(&seed, 0, vocab - 1);
+}
+
+static struct tiny_model small_model(void)
+{
+    struct tiny_model t = tiny_model_defaults();
+    t.hidden = 64;
+    t.heads = 2;
+    t.kv_heads = 1;
+    t.head_dim = 64;
+    t.ffn = 96;
+    t.type = QUANT_BF16;
+    t.embed_type = QUANT_BF16;
+    return t;
+}
+
+static struct cascade_params small_cascade(void)
+{
+    struct cascade_params p = cascade_defaults();
+    p.sinks = 4;
+    p.subcaches = 3;
+    p.window = 48;
+    p.span = 4;
+    p.stride = 24;
+    return p;
+}
+
+static int open_emu(struct backend *be, const struct model *m, const struct cascade_params *p, bool only_faults,
+                    const struct backend_options *o, struct err *err)
+{
+    struct device dev;
+    if (device_emu_open(&dev, &(struct emu_options){.only_faults = only_faults, .sm = 90}, err) != 0)
+        return -1;
+    return backend_cuda_open_on(be, &dev, m, p, o, err);
+}
+
+/* One model and cascade on both backends. */
+static void compare(const struct tiny_model *t, const struct cascade_params *p, size_t n, enum backend_half half,
+                    bool only_faults, const char *what)
+{
+    struct model m;
+    struct bytes file;
+    struct err err = {""};
+    struct backend be;
+    struct oracle_llama want, got;
+    tiny_model_open(t, &m, &file);
+    int32_t *tokens = malloc(n * sizeof *tokens);
+    assert_non_null(tokens);
+    random_tokens(tokens, n, m.shape.vocab, t->seed + n);
+    if (cascade_check(p, &err) != 0 || backend_run_cpu(&want, &m, p, tokens, n, 1, &err) != 0)
+        fail_msg("%s: %s", what, err.msg);
+    if (open_emu(&be, &m, p, only_faults, &(struct backend_options){.half = half, .threads = 1}, &err) != 0 ||
+        backend_run(&got, &be, &m, p, tokens, n, &err) != 0)
+        fail_msg("%s: %s", what, err.msg);
+    struct llama_difference d = llama_compare(&want, &got, n);
+    double sum = 0;
+    for (size_t i = 0; i + 1 < n; i++)
+        sum += fabs(want.nll[i] - got.nll[i]) / (double)(n - 1);
+    /* What 16 bits cost. A place that holds another token is two scores that were closer than that; then likelihoods part.
+     * Random blocks of K types have the larger weights, so that errors grow. */
+    double bound = half == BACKEND_HALF_BF16 ? 0.05 : t->type == QUANT_Q4_K || t->type == QUANT_Q5_K ? 0.03 : 0.006;
+    if (d.kept > 0 || !(sum < bound) || !(d.nll < 10 * bound) || !(d.score < 4 * bound))
+        fail_msg("%s: likelihoods are %.4f nats apart on average, %.4f after token %zu; %zu places of %d hold another "
+                 "token; "
+                 "scores are %.4f apart",
+                 what, sum, d.nll, d.at + 1, d.kept, want.layers * want.cascades * want.held, d.score);
+    oracle_llama_free(&got);
+    be.close(&be);
+    oracle_llama_free(&want);
+    free(tokens);
+    model_close(&m);
+    free(file.data);
+}
+
+static void test_chunks_and_tokens(void **state)
+{
+    (void)state;
+    static const int strides[] = {1, 24, 100, 2};
+    for (int i = 0; i < 4; i++) {
+        struct tiny_model t = small_model();
+        struct cascade_params p = small_cascade();
+        char what[32];
+        p.stride = strides[i];
+        t.seed = 31 + (uint64_t)i;
+        snprintf(what, sizeof what, "stride %d", p.stride);
+        compare(&t, &p, i == 3 ? 90 : 145, i == 3 ? BACKEND_HALF_BF16 : BACKEND_HALF_FP16, i == 0, what);
+    }
+}
+
+static void test_cascade_options(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 12; i++) {
+        struct tiny_model t = small_model();
+        struct cascade_params p = small_cascade();
+        t.seed = 200 + (uint64_t)i;
+        t.heads = (const int[]){4, 2, 6}[i % 3];
+        t.kv_heads = 2;
+        p.reduction = (enum cascade_reduction)(i % 3);
+        p.policy = (enum cascade_policy)(i / 3 % 2);
+        p.positions = (enum cascade_positions)(i / 2 % 2);
+        p.span_score = (enum cascade_span_score)(i / 6 % 2);
+        p.eager = i % 5 != 0;
+        p.ema = i % 7 == 0 ? 0.9 : 0.9999;
+        p.sinks = i % 4 == 0 ? 0 : i % 4 == 1 ? 21 : 5;
+        p.span = (const int[]){1, 2, 4, 8, 16}[i % 5];
+        p.subcaches = (const int[]){1, 2, 3, 4}[i % 4];
+        p.window = p.subcaches * 16;
+        p.stride = (const int[]){16, 1, 37}[i / 2 % 3];
+        char what[32];
+        snprintf(what, sizeof what, "case %d", i);
+        compare(&t, &p, p.stride == 1 ? 90 : 150, BACKEND_HALF_FP16, true, what);
+    }
+}
+
+static void test_weight_types(void **state)
+{
+    (void)state;
+    static const enum quant_type types[] = {QUANT_F32,  QUANT_F16,  QUANT_BF16, QUANT_Q4_0, QUANT_Q4_1, QUANT_Q5_0,
+                                            QUANT_Q5_1, QUANT_Q8_0, QUANT_Q4_K, QUANT_Q5_K, QUANT_Q6_K};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        struct tiny_model t = small_model();
+        struct cascade_params p = small_cascade();
+        t.type = types[i];
+        t.embed_type = types[i];
+        t.layers = 1;
+        t.hidden = 256;
+        t.ffn = 256;
+        t.heads = 4;
+        t.kv_heads = 2;
+        t.tied = i % 2;
+        t.seed = 500 + i;
+        p.stride = 20;
+        p.window = 96; /* nothing is evicted: these are about weights */
+        compare(&t, &p, 62, BACKEND_HALF_FP16, true,
+                quant_info(types[i])->name); /* three chunks, a short one, and a token at the end */
+    }
+}
+
+/* Half-split rotation and biases, partial rotation, other head dimensions. */
+static void test_rotations(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct tiny_model t = small_model();
+        struct cascade_params p = small_cascade();
+        t.arch = i < 2 ? "qwen2" : "llama";
+        t.biases = i < 2;
+        t.head_dim = (const int[]){64, 80, 128, 96}[i];
+        t.rope_dim = i == 3 ? 32 : 0;
+        t.rope_freqs = i == 2;
+        t.vocab = 301 + i; /* no multiple of anything */
+        t.seed = 900 + (uint64_t)i;
+        p.positions = i == 1 ? POSITIONS_ORIGINAL : POSITIONS_CACHE;
+        p.stride = i == 2 ? 1 : 32;
+        char what[32];
+        snprintf(what, sizeof what, "rotation %d", i);
+        compare(&t, &p, 97, BACKEND_HALF_FP16, true, what);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_chunks_and_tokens),
+        cmocka_unit_test(test_cascade_options),
+        cmocka_unit_test(test_weight_types),
+        cmocka_unit_test(test_rotations),
+    };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
