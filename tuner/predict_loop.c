@@ -1,0 +1,238 @@
+/* Kernels with a loop over tiles: attn_prefill, attn_scores, attn_decode. How long a turn takes comes from the machine code, where there
+ * is some, else from counts; how many turns a block has, and how many blocks, from the launch. */
+#include "predict_private.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "runtime/attn_grid.h"
+
+enum {
+    RUNS = 9,           /* of a full cache in four steps: the sinks, and each sub-cache on both sides of its seam */
+    L2_CYCLES = 600,    /* a load's way through L2, under load */
+    DRAM_CYCLES = 900,  /* and from DRAM */
+    START_CYCLES = 1500 /* a block's own: arguments, first tiles, results */
+};
+
+/* Cycles of a turn for 1..resident blocks. The machine code is believed where its loop has as many products as the template's. */
+static void fill_turns(struct predict_job *job, const struct predict_counts *counts, bool outermost, int trips,
+                       double turn[RESIDENT_MAX + 1], struct machine_load *load)
+{
+    const struct cubin *cubin = job->in->cubin;
+    int warps = (int)job->in->spec->threads / 32, resident = job->occupancy.blocks;
+    struct sass code = {0}, loop = {0};
+    struct err unreadable;
+    if (cubin && cubin->image && sass_decode(cubin->image, cubin->bytes, job->in->gpu->sm, &code, &unreadable) == 0 &&
+        sass_loop(&code, outermost, trips, &loop, &unreadable) == 0 &&
+        sass_count(&loop, SASS_TENSOR) == (int)counts->tensor) {
+        job->simulated = true;
+        for (int b = 1; b <= resident; b++)
+            turn[b] = machine_turn(&job->machine, &loop, b, warps);
+        *load = machine_load_of(&job->machine, &loop, resident * warps);
+    } else {
+        for (int b = 1; b <= resident; b++)
+            turn[b] = predict_turn_by_count(&job->machine, counts, b, warps);
+        *load = predict_load_by_count(&job->machine, counts, resident * warps);
+    }
+    sass_free(&code);
+    sass_free(&loop);
+}
+
+/* Prediction from the makespan: `turns` of all blocks together, each loading its multiprocessor as `load` says for a full one. */
+static void settle(struct predict_job *job, const struct predict_grid *grid, double turns,
+                   const struct machine_load *load)
+{
+    struct prediction *p = job->out;
+    double full = turns / grid->resident / job->in->gpu->sms; /* turns of full multiprocessors */
+    p->ms = predict_ms(job, predict_makespan(grid, job->in->gpu->sms));
+    p->waves = (double)grid->blocks / ((double)job->in->gpu->sms * grid->resident);
+    p->tensor_ms = predict_ms(job, full * load->tensor);
+    p->smem_ms = predict_ms(job, full * load->shared);
+    p->l2_ms = predict_ms(job, full * load->copy);
+}
+
+/* ---- attn_prefill ------------------------------------------------------------------------------------------------------- */
+
+struct prefill_work {
+    int heads, tokens, bm, bn, tiles; /* tiles of queries */
+    double held_turns;                /* for the held keys, runs' last tiles and their queries' staging included */
+    double extra;                     /* turns' worth of a block's own work */
+    double masked;                    /* what a masked tile costs more, in turns */
+};
+
+/* Turns of a block: heads are the fastest index, the tiles that see most keys come first. */
+static double prefill_turns(const void *user, int block)
+{
+    const struct prefill_work *w = user;
+    int tile = w->tiles - 1 - block / w->heads, first = tile * w->bm;
+    int end = first + w->bm < w->tokens ? first + w->bm : w->tokens;
+    double own = ceil((double)end / w->bn), whole = floor(fmin(first + 1.0, end) / w->bn);
+    return w->held_turns + own + w->masked * (own - whole) + w->extra;
+}
+
+static struct predict_counts prefill_counts(const struct predict_job *job)
+{
+    double d = (double)predict_param(job, "d", 0), bn = (double)predict_param(job, "bn", 0),
+           mt = (double)predict_param(job, "mt", 1), st = (double)predict_param(job, "st", 1),
+           pd = (double)predict_param(job, "pd", 1), threads = job->in->spec->threads;
+    bool in_registers = predict_param(job, "qr", 0);
+    double scores = mt * bn / 2; /* of a lane */
+    struct predict_counts c = {
+        .tensor = mt * bn * d / 64,
+        .shared = 4 * (d / 16 * bn / 16 * 2 + (in_registers ? 0 : mt * d / 16)),
+        .sfu = scores,
+        .fma = 2.2 * scores + 10,
+        .alu = 1.6 * scores + 30 + 3 * bn * d / 4 / threads,
+        .copies = bn * d / 4 / threads,
+    };
+    /* Pieces that are asked for too late, barriers, and with one buffer the copies themselves. */
+    c.waits = 30 / pd * (d / 16 + bn / 16) + (st == 1 ? 2 * (job->machine.copy_latency * 0.4 + 60) : 60);
+    /* A spilled register goes to memory and back once a turn. */
+    c.shared += job->spills / 4 * 0.5;
+    return c;
+}
+
+int predict_prefill(struct predict_job *job, struct err *err)
+{
+    double tokens, held, heads, kv_heads;
+    if (predict_size(job, "tokens", &tokens, err) || predict_size(job, "held", &held, err) ||
+        predict_size(job, "heads", &heads, err) || predict_size(job, "kv_heads", &kv_heads, err))
+        return -1;
+    struct predict_grid grid = {.work = prefill_turns, .resident = job->occupancy.blocks};
+    struct machine_load load;
+    struct predict_counts counts = prefill_counts(job);
+    fill_turns(job, &counts, false, 1, grid.turn, &load);
+    int d = (int)predict_param(job, "d", 0);
+    struct prefill_work w = {.heads = (int)heads,
+                             .tokens = (int)tokens,
+                             .bm = (int)predict_param(job, "bm", 0),
+                             .bn = (int)predict_param(job, "bn", 0),
+                             .masked = 0.15};
+    w.tiles = (w.tokens + w.bm - 1) / w.bm;
+    /* Queries are staged anew for each run, and turned where there are runs, four pieces at a time, else one by one. */
+    double pieces = (double)predict_param(job, "mt", 1) * d / 16, full = grid.turn[grid.resident];
+    double staging = held > 0 ? (RUNS + 1) * ceil(pieces / 4) * 1.5 * L2_CYCLES : pieces * L2_CYCLES;
+    w.held_turns = held > 0 ? ceil(held / w.bn) + RUNS * (0.5 + w.masked) : 0;
+    w.extra = (staging + START_CYCLES) / full;
+    grid.user = &w;
+    grid.blocks = w.heads * w.tiles;
+    double turns = 0;
+    for (int i = 0; i < w.tiles; i++)
+        turns += heads * (prefill_turns(&w, i * w.heads) - w.extra);
+    settle(job, &grid, turns, &load);
+    return 0;
+}
+
+/* ---- attn_scores -------------------------------------------------------------------------------------------------------- */
+
+struct scores_work {
+    int heads, tokens, held, bk, bq;
+    double extra;
+};
+
+static double scores_turns(const void *user, int block)
+{
+    const struct scores_work *w = user;
+    int key0 = block / w->heads * w->bk, first = key0 > w->held ? (key0 - w->held) / w->bq * w->bq : 0;
+    return ceil((double)(w->tokens - first) / w->bq) + w->extra;
+}
+
+static struct predict_counts scores_counts(const struct predict_job *job)
+{
+    double d = (double)predict_param(job, "d", 0), bq = (double)predict_param(job, "bq", 0),
+           mk = (double)predict_param(job, "mk", 1), pd = (double)predict_param(job, "pd", 1),
+           threads = job->in->spec->threads;
+    double scores = mk * bq / 2;
+    struct predict_counts c = {
+        .tensor = mk * bq * d / 128,
+        .shared = 4 * d / 16 * bq / 16 + bq / 4,
+        .sfu = scores,
+        .fma = 2 * scores + 10,
+        .alu = 0.3 * scores + bq / 4 + 40 + 1.5 * bq * d / 8 / threads,
+        .copies = bq * d / 8 / threads,
+    };
+    c.waits = 30 / pd * bq / 16 * 2 + 100;
+    c.shared += job->spills / 4 * 0.5;
+    return c;
+}
+
+int predict_scores(struct predict_job *job, struct err *err)
+{
+    double tokens, held, heads;
+    if (predict_size(job, "tokens", &tokens, err) || predict_size(job, "held", &held, err) ||
+        predict_size(job, "heads", &heads, err))
+        return -1;
+    struct predict_grid grid = {.work = scores_turns, .resident = job->occupancy.blocks};
+    struct machine_load load;
+    struct predict_counts counts = scores_counts(job);
+    struct scores_work w = {.heads = (int)heads,
+                            .tokens = (int)tokens,
+                            .held = (int)held,
+                            .bk = (int)predict_param(job, "bk", 0),
+                            .bq = (int)predict_param(job, "bq", 0)};
+    fill_turns(job, &counts, true, w.bq / 32, grid.turn, &load);
+    /* The keys' way into registers: 16 rows of a warp at a time, turned. */
+    double d = (double)predict_param(job, "d", 0), mk = (double)predict_param(job, "mk", 1);
+    w.extra = (mk * ceil(d / 64) * 1.5 * L2_CYCLES + START_CYCLES) / grid.turn[grid.resident];
+    grid.user = &w;
+    grid.blocks = (int)(heads * ceil((held + tokens) / w.bk));
+    double turns = 0;
+    for (int i = 0; i < grid.blocks; i += w.heads)
+        turns += heads * (scores_turns(&w, i) - w.extra);
+    settle(job, &grid, turns, &load);
+    return 0;
+}
+
+/* ---- attn_decode -------------------------------------------------------------------------------------------------------- */
+
+static double decode_turns(const void *user, int block)
+{
+    (void)block;
+    return *(const double *)user;
+}
+
+static struct predict_counts decode_counts(const struct predict_job *job)
+{
+    double d = (double)predict_param(job, "d", 0), bn = (double)predict_param(job, "bn", 0),
+           st = (double)predict_param(job, "st", 2), halves = predict_param(job, "g", 1) > 8 ? 2 : 1;
+    double scores = bn / 4 * halves;
+    struct predict_counts c = {
+        .tensor = bn * d / 64,
+        .shared = bn * d / 16 / 4 * 2,
+        .sfu = scores + halves,
+        .fma = 3 * scores + halves * d / 4,
+        .alu = 8 * scores + 60 + bn * d / 128 * 3,
+        .copies = bn * d / 128,
+    };
+    /* st - 1 tiles are under way while one is taken. */
+    c.waits = 12 * 30 + job->machine.copy_latency / (st - 1);
+    return c;
+}
+
+int predict_decode(struct predict_job *job, struct err *err)
+{
+    double keys, kv_heads;
+    if (predict_size(job, "keys", &keys, err) || predict_size(job, "kv_heads", &kv_heads, err))
+        return -1;
+    const struct gen_gpu *gpu = job->in->gpu;
+    /* Tiles come from DRAM, once each. */
+    job->machine.copy_bytes = BUS_OF_PEAK * gpu->dram_gbs / job->machine.clock_ghz / gpu->sms;
+    job->machine.copy_latency = DRAM_CYCLES;
+    struct predict_grid grid = {.work = decode_turns, .resident = job->occupancy.blocks};
+    struct machine_load load;
+    struct predict_counts counts = decode_counts(job);
+    fill_turns(job, &counts, false, 1, grid.turn, &load);
+    int splits = attn_decode_splits(gpu->sms, grid.resident, (int)kv_heads, (int)keys);
+    double bn = (double)predict_param(job, "bn", 16), wp = (double)predict_param(job, "wp", 4);
+    double share = ceil(ceil(keys / splits) / bn) * bn, tiles = share / bn + (RUNS + splits - 1) / splits;
+    /* Before the loop: the step, the runs, the queries, each one load after the other; behind it the warps become one. */
+    double d = (double)predict_param(job, "d", 0), g = (double)predict_param(job, "g", 1);
+    double own = 4 * DRAM_CYCLES + 400 + wp * 60 + g * d / 2 / (32 * wp) * (40 + 12 * wp);
+    double turns = ceil(tiles / wp) + own / grid.turn[grid.resident];
+    grid.user = &turns;
+    grid.blocks = splits * (int)kv_heads;
+    settle(job, &grid, ceil(tiles / wp) * grid.blocks, &load);
+    job->out->dram_ms = job->out->l2_ms;
+    job->out->l2_ms = 0;
+    return 0;
+}
