@@ -116,11 +116,12 @@ extern float emu_ld_f(const float *p, int space, const char *at);
 #define ld_l2_f(p) emu_ld_f(p, 2, EMU_AT)
 
 /* Copies that arrive when their group is waited for. */
-extern void emu_cp_async16(void *shared, const void *global, bool valid, const char *at);
+extern void emu_cp_async16(void *shared, const void *global, int bytes, const char *at);
 extern void emu_cp_async_commit(void), emu_cp_async_wait(int n, const char *at);
-#define cp_async16(shared, global) emu_cp_async16(shared, global, true, EMU_AT)
-#define cp_async16_zfill(shared, global, valid) emu_cp_async16(shared, global, valid, EMU_AT)
-#define cp_async16_once(shared, global, valid) emu_cp_async16(shared, global, valid, EMU_AT)
+#define cp_async16(shared, global) emu_cp_async16(shared, global, 16, EMU_AT)
+#define cp_async16_zfill(shared, global, valid) emu_cp_async16(shared, global, (valid) ? 16 : 0, EMU_AT)
+#define cp_async16_once(shared, global, valid) emu_cp_async16(shared, global, (valid) ? 16 : 0, EMU_AT)
+#define cp_async16_part(shared, global, bytes) emu_cp_async16(shared, global, bytes, EMU_AT)
 #define cp_async_commit() emu_cp_async_commit()
 #define cp_async_wait(n) emu_cp_async_wait(n, EMU_AT)
 

@@ -32,21 +32,22 @@ static const struct CMUnitTest cases[] = {
 };
 enum { NCASES = sizeof cases / sizeof cases[0], NSCHEDULES = 3 };
 
-/* Which case walks a kernel's head dimensions, and a shape parameter that it needs besides the dimension, if any. A declared
- * kernel that is not here fails. */
+/* Which case walks a kernel's head dimensions, and shape parameters that it needs besides the dimension, if any: those that leave
+ * the least room for tiles. A declared kernel that is not here fails. */
 static const struct covered {
     const char *kernel;
     CMUnitTestFunction run;
-    struct gen_param shape;
+    struct gen_param shape, also;
 } covered[] = {
-    {"attn_decode", decode_every_shape, {"g", "16"}},    {"attn_merge", decode_every_shape, {"r", "16"}},
-    {"attn_turn", prefill_every_shape, {"t", "bf16"}},   {"attn_prefill", prefill_every_shape, {"t", "bf16"}},
-    {"attn_scores", prefill_every_shape, {"t", "bf16"}}, {"attn_score_reduce", prefill_reductions, {"reduce", "mean"}},
-    {"cascade_update", update_every_shape, {"b", "8"}},  {"stream_copy", copy_every_length, {"t", "bf16"}},
-    {"embed", llama_embed, {"w", "q4_k"}},               {"dequantise", llama_dequantise, {"w", "q4_k"}},
-    {"rms_norm", llama_rms_norm, {"t", "bf16"}},         {"swiglu", llama_swiglu, {"t", "bf16"}},
-    {"add_bias", llama_add_bias, {"t", "bf16"}},         {"matvec", llama_matvec_every_end, {"w", "q4_0"}},
-    {"sample", sample_greedy, {"t", "bf16"}},
+    {"attn_decode", decode_every_shape, {"g", "16"}, {0}},    {"attn_merge", decode_every_shape, {"r", "16"}, {0}},
+    {"attn_turn", prefill_every_shape, {"t", "bf16"}, {0}},   {"attn_prefill", prefill_every_shape, {"t", "bf16"}, {0}},
+    {"attn_scores", prefill_every_shape, {"t", "bf16"}, {0}}, {"attn_score_reduce", prefill_reductions, {"reduce", "mean"}, {0}},
+    {"cascade_update", update_every_shape, {"b", "8"}, {0}},  {"stream_copy", copy_every_length, {"t", "bf16"}, {0}},
+    {"embed", llama_embed, {"w", "q4_k"}, {0}},               {"dequantise", llama_dequantise, {"w", "q4_k"}, {0}},
+    {"rms_norm", llama_rms_norm, {"t", "bf16"}, {0}},         {"swiglu", llama_swiglu, {"t", "bf16"}, {0}},
+    {"add_bias", llama_add_bias, {"t", "bf16"}, {0}},         {"matvec", llama_matvec_plain, {"w", "bf16"}, {"to", "gate"}},
+    {"matvec", llama_matvec_quants, {"w", "q5_1"}, {"n", "4064"}},
+    {"sample", sample_greedy, {"t", "bf16"}, {0}},
 };
 enum { NCOVERED = sizeof covered / sizeof covered[0] };
 static const char *const dims[] = {"64", "80", "96", "128", "256"};
@@ -97,9 +98,14 @@ static struct emu_case *add_job(const char *name, CMUnitTestFunction run, int sc
  * with the most values that were not seen yet. d NULL: the kernel knows no head dimension. */
 static int add_tiles(struct gen *g, const struct covered *c, const char *d, int test, struct err *err)
 {
-    struct gen_param p[] = {c->shape, {"d", d}};
+    struct gen_param p[3] = {c->shape};
     struct gen_space s;
-    if (gen_space(g, c->kernel, "sm_90", p, d ? 2 : 1, &s, err) != 0)
+    int np = 1;
+    if (c->also.name)
+        p[np++] = c->also;
+    if (d)
+        p[np++] = (struct gen_param){"d", d};
+    if (gen_space(g, c->kernel, "sm_90", p, np, &s, err) != 0)
         return -1;
     char *seen =
         calloc((size_t)s.nconfigs * 12 + 1, 1); /* whether configuration i's value of parameter t was in a chosen one */

@@ -1,3 +1,11 @@
+-- Two ways, by the type of the weights (templates/matvec_plain.cu.t, templates/matvec_quants.cu.t). What only one of them knows has
+-- one value for the other.
+local bytes_of_256 = "(({ q8_0 = 272, q4_0 = 144, q4_1 = 160, q5_0 = 176, q5_1 = 192, q4_k = 144, q5_k = 176, q6_k = 210 })[w])"
+local is_quant = "(w:sub(1, 1) == 'q')"
+-- Shared memory of a warp's stage, and what a multiprocessor gives each of two kernels that overlap.
+local stage = "(w:sub(1, 1) == 'q' and 256 * ((cb * " .. bytes_of_256:gsub("%)$", " or 0)") .. " // 8 + 29) // 16 | 1) or 512 * r * u * (to == 'gate' and 2 or 1))"
+local share = "(smem_per_sm // 2 - 2 * n - n // 8 - 3072)"
+
 kernel {
   name  = "matvec",
   about = "one token times a matrix of weights, with the norm before it and what comes behind it",
@@ -10,20 +18,50 @@ kernel {
     { "t", "data type", values = { "fp16", "bf16" }, default = "bf16" },
   },
   tile = {
-    { "wp", "warps", values = { 2, 4, 8 }, default = 8 },
+    { "r", "plain: outputs a warp takes at a time", values = { 1, 2, 4 },
+      default = "w:sub(1, 1) ~= 'q' and to ~= 'gate' and n >= 1024 and 2 or 1" },
+    { "u", "plain: pieces of 16 bytes of each row that a lane takes at a time", values = { 1, 2, 3, 4, 8 },
+      default = "w:sub(1, 1) == 'q' and 1 or n >= 1024 and 4 or n > 512 and 3 or 2" },
+    { "cb", "quantised: groups of 32 weights of each row that a warp takes at a time", values = { 2, 4, 8 },
+      default = "(w:sub(1, 1) ~= 'q' or w:sub(-2) == '_k' or n >= 1024) and 8 or 4" },
+    { "wp", "warps", values = { 2, 4, 8, 16 },
+      default = is_quant .. " and n >= 2048 and 16 * 2 * " .. stage .. " <= " .. share .. " and 16 or 8" },
+    { "sk", "quantised: warps that share a row", values = { 1, 2, 4, 8, 16 }, default = is_quant .. " and wp or 1" },
+    { "st", "stages of cp.async", values = { 2, 3, 4, 6 },
+      default = "math.max(2, math.min(4, " .. share .. " // (wp * " .. stage .. ")))" },
+    { "mb", "blocks that a multiprocessor should hold, which limits registers", values = { 1, 2, 3, 4 },
+      default = "2 * (" .. stage .. " * wp * st + 2 * n + n // 8 + 3072) <= smem_per_sm and 2 or 1" },
   },
   derive = {
     { "block", "w:sub(-2) == '_k' and 256 or w:sub(1, 1) == 'q' and 32 or 1" }, -- weights of a block, and its bytes
     { "block_bytes", "({ f32 = 4, f16 = 2, bf16 = 2, q8_0 = 34, q4_0 = 18, q4_1 = 20, q5_0 = 22, q5_1 = 24, q4_k = 144, q5_k = 176, q6_k = 210 })[w]" },
     { "row_bytes", "n // block * block_bytes" },
-    { "a_block", "wp" }, -- outputs of a block at a time
+    { "quant", "w:sub(1, 1) == 'q' and 1 or 0" },
+    { "sums", "(block == 256 and w ~= 'q6_k' or w:sub(-2) == '_1') and 1 or 0" }, -- weights have offsets: sums of x are wanted
+    { "ends", "to == 'gate' and 2 or 1" },                          -- matrix rows of an output
+    -- A warp's stage of shared memory. Quantised: 16 rows of a chunk; rows lie an odd number of 16-byte pieces apart, so that
+    -- eight rows' words lie in different banks.
+    { "chunk_bytes", "block == 256 and block_bytes or block == 32 and cb * block_bytes or 512 * u" },
+    { "aligned", "n % (32 * cb) == 0 and row_bytes % 16 == 0 and chunk_bytes % 16 == 0 and 1 or 0" },
+    { "pieces", "aligned == 1 and chunk_bytes // 16 or (chunk_bytes + 29) // 16" },
+    { "pitch", "16 * (pieces | 1)" },
+    { "stage_bytes", "quant == 1 and 16 * pitch or ends * r * chunk_bytes" },
+    { "sums_at", "2 * n" },
+    { "part_at", "sums_at + (sums == 1 and n // 32 * 4 or 0)" },
+    { "stages_at", "(part_at + (quant == 1 and 128 * wp or 4 * wp) + 127) // 128 * 128" },
+    { "a_block", "quant == 1 and wp // sk * 16 // ends or wp * r" }, -- outputs of a block at a time
   },
-  launch = { threads = "32 * wp", smem = "2 * n + 4 * wp" },
+  launch = { threads = "32 * wp", smem = "stages_at + wp * st * stage_bytes", min_blocks = "mb" },
   limits = {
     { "whole_blocks", "n % block == 0 and n % 8 == 0", "a row is whole blocks, and whole pieces of 16 bytes of a plain type" },
+    { "of_plain", "quant == 0 or r == 1 and u == 1", "r and u are of plain types" },
+    { "of_quants", "quant == 1 or cb == 8 and sk == 1", "cb and sk are of quantised types" },
+    { "whole_256", "block < 256 or cb == 8", "a block of 256 weights is taken whole" },
+    { "teams", "wp % sk == 0 and wp // sk <= 15", "warps that share a row meet at a barrier of their own" },
+    { "resident", "mb * (smem + smem_reserved) <= smem_per_sm", "the blocks that share a multiprocessor share its memory" },
   },
   args  = { "rows" },
-  bytes = "(to == 'gate' and 2 or 1) * rows * row_bytes + (norm == 1 and 8 or 2) * n + (to == 'half' and 2 or to == 'gate' and 2 or to == 'add' and 8 or 4) * rows",
-  flops = "(to == 'gate' and 2 or 1) * rows * n * 2",
+  bytes = "ends * rows * row_bytes + (norm == 1 and 8 or 2) * n + (to == 'half' and 2 or to == 'gate' and 2 or to == 'add' and 8 or 4) * rows",
+  flops = "ends * rows * n * 2",
   check = "oracle_matvec",
 }

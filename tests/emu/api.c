@@ -134,9 +134,11 @@ float emu_ld_f(const float *p, int space, const char *at)
 
 /* The bytes are fetched now and put down when their group is waited for; until then the place is poisoned, and touching it is
  * an error. */
-void emu_cp_async16(void *shared, const void *global, bool valid, const char *at)
+void emu_cp_async16(void *shared, const void *global, int bytes, const char *at)
 {
     struct thread *t = run_thread();
+    if (bytes < 0 || bytes > 16)
+        run_fail(at, NULL, "copies %d bytes of 16", bytes);
     if (t->ncopies == t->copies_cap) {
         int cap = t->copies_cap ? 2 * t->copies_cap : 16;
         struct copy *copies = realloc(t->copies, (size_t)cap * sizeof *copies);
@@ -149,9 +151,16 @@ void emu_cp_async16(void *shared, const void *global, bool valid, const char *at
     c->dst = shared;
     c->group = t->group;
     memset(c->data, 0, sizeof c->data);
-    if (valid) {
-        checked_access(global, sizeof c->data, READ, EMU_GLOBAL, at);
-        memcpy(c->data, global, sizeof c->data);
+    if (bytes > 0) {
+        if ((uintptr_t)global % 16 != 0)
+            run_fail(at, NULL, "copies from %p, which is not aligned to 16 bytes", global);
+        /* Accesses that are checked have sizes that are powers of two. */
+        if (bytes == 16)
+            checked_access(global, 16, READ, EMU_GLOBAL, at);
+        else
+            for (int i = 0; i < bytes; i++)
+                checked_access((const unsigned char *)global + i, 1, READ, EMU_GLOBAL, at);
+        memcpy(c->data, global, (size_t)bytes);
     }
     shadow_copy_begin(shared, (struct place){.at = at});
     t->ncopies++;

@@ -33,7 +33,7 @@ unsigned emu_ballot(bool p, const char *at);
 struct emu_u4 emu_ld16(const void *p, int space, const char *at);
 void emu_st16(void *p, struct emu_u4 v, int space, const char *at);
 float emu_ld_f(const float *p, int space, const char *at);
-void emu_cp_async16(void *shared, const void *global, bool valid, const char *at);
+void emu_cp_async16(void *shared, const void *global, int bytes, const char *at);
 void emu_cp_async_commit(void);
 void emu_cp_async_wait(int n, const char *at);
 
