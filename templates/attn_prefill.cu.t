@@ -27,13 +27,12 @@ struct source { /* the kernel's arguments, and what the block takes of them */
     const struct attn_step *step;
     int k_stride, v_stride;
     unsigned key_head;
-    int causal_end; /* chunk keys that the block's last query sees */
+    int query_end; /* the block's queries, and the chunk's keys that they see, are below it */
 };
 
-DEVICE int segment_length(const struct source *w, int segment)
-{
-    return segment < w->step->nruns ? w->step->run[segment].len : w->causal_end;
-}
+/* The run that has `ahead` runs from its own on, 1 or more. Steps are read anew where they are needed. */
+DEVICE const struct attn_run *run_of(const struct source *w, int ahead) { return &w->step->run[w->step->nruns - ahead]; }
+DEVICE int segment_length(const struct source *w, int ahead) { return ahead > 0 ? run_of(w, ahead)->len : w->query_end; }
 
 /* Elements from row to row. */
 DEVICE int k_step(const struct feed *f, const struct source *w) { return f->ahead > 0 ? ${d} : w->k_stride; }
@@ -42,11 +41,11 @@ DEVICE int v_step(const struct feed *f, const struct source *w) { return f->ahea
 /* ahead: as in the feed; -1: the end. Runs are never empty, so each segment has a tile. */
 DEVICE void enter_segment(struct feed *f, const struct source *w, int ahead)
 {
-    int me = opaque(tid()), row = me / ${span}, piece = me % ${span}, segment = w->step->nruns - ahead;
+    int me = opaque(tid()), row = me / ${span}, piece = me % ${span};
     f->ahead = ahead;
-    f->left = ahead < 0 ? 0 : segment_length(w, segment);
+    f->left = ahead < 0 ? 0 : segment_length(w, ahead);
     if (ahead > 0) {
-        i64 at = ((i64)w->key_head * (unsigned)w->step->rows + (unsigned)(w->step->run[segment].row + row)) * ${d} + piece * 8;
+        i64 at = ((i64)w->key_head * (unsigned)w->step->rows + (unsigned)(run_of(w, ahead)->row + row)) * ${d} + piece * 8;
         f->k = w->kc + at;
         f->v = w->vc + at;
     } else {
@@ -80,11 +79,11 @@ DEVICE void copy_tile(const half_t *from, int step, int left, unsigned char *to)
 % end
 }
 
-/* This warp's query rows to shared memory, turned in fp32 by `angle` + row; `rot` NULL: as they are. Rows beyond the chunk repeat
+/* This warp's query rows to shared memory, turned in fp32 by `angle` + row; `rot` NULL: as they are. Rows from `end` on repeat
  * the last one; nobody looks at what becomes of them. */
 % local units = mt * chunks // 2            -- pieces of 16 bytes that a lane stages
 % local batch = units % 4 == 0 and 4 or units % 5 == 0 and 5 or units % 3 == 0 and 3 or 2 -- loads that are under way together
-DEVICE void stage_queries(unsigned char *to, const half_t *q, i64 q_stride, const struct f2 *rot, int angle, int row0, int T)
+DEVICE void stage_queries(unsigned char *to, const half_t *q, i64 q_stride, const struct f2 *rot, int angle, int row0, int end)
 {
     int me = opaque(lane());
     sync_warp();
@@ -95,7 +94,7 @@ DEVICE void stage_queries(unsigned char *to, const half_t *q, i64 q_stride, cons
             struct f4 turn[${batch}][2];
             UNROLL
             for (int b = 0; b < ${batch}; b++) {
-                int m = min_i(row0 + (i + 32 * b) / ${chunks}, T - 1), c = (i + 32 * b) % ${chunks};
+                int m = min_i(row0 + (i + 32 * b) / ${chunks}, end - 1), c = (i + 32 * b) % ${chunks};
                 x[b] = ld16(q + m * q_stride + c * 8);
                 read_turn(turn[b], rot + (i64)(angle + m) * ${d // 2} + c * 4);
             }
@@ -106,16 +105,9 @@ DEVICE void stage_queries(unsigned char *to, const half_t *q, i64 q_stride, cons
     } else {
         NO_UNROLL
         for (int i = me; i < ${32 * units}; i += 32)
-            sts16(to + swizzle(i / ${chunks}, i % ${chunks}), ld16(q + min_i(row0 + i / ${chunks}, T - 1) * q_stride + i % ${chunks} * 8));
+            sts16(to + swizzle(i / ${chunks}, i % ${chunks}), ld16(q + min_i(row0 + i / ${chunks}, end - 1) * q_stride + i % ${chunks} * 8));
     }
     sync_warp();
-}
-
-/* Tiles at a segment's beginning that need no mask: all of their keys are there, and seen by all of the block's queries. */
-DEVICE int whole_tiles(const struct source *w, int segment, int tile0)
-{
-    int end = segment_length(w, segment);
-    return (segment < w->step->nruns ? end : min_i(tile0 + 1, end)) / ${bn};
 }
 
 struct rows { /* a warp's ${16 * mt} query rows; a lane holds rows lane/4 and lane/4 + 8 of each tile of 16 */
@@ -245,33 +237,34 @@ DEVICE void values_of_tile(struct rows *a, float s[${mt}][${nb}][4], unsigned v[
     }
 }
 
-/* Minus infinity for the keys that a row must not see: at and beyond `valid`, and in the chunk (diagonal >= 0) those after the row;
- * `diagonal` is the warp's first row less the tile's first key. */
-DEVICE void mask_tile(float s[${mt}][${nb}][4], int valid, bool chunk, int diagonal)
+/* Minus infinity for the keys that a row must not see: at and beyond `valid`, and in the chunk those after the row; `diagonal` is
+ * the warp's first row less the tile's first key, or large outside the chunk. */
+DEVICE void mask_tile(float s[${mt}][${nb}][4], int valid, int diagonal)
 {
     int r = lane() / 4, c = 2 * (lane() % 4);
     UNROLL
     for (int i = 0; i < ${mt}; i++)
         UNROLL
-        for (int n = 0; n < ${nb}; n++)
+        for (int h = 0; h < 2; h++) {
+            int end = min_i(valid, diagonal + 16 * i + 8 * h + r + 1) - c; /* the row sees the keys before it */
             UNROLL
-            for (int h = 0; h < 4; h++) {
-                int key = 8 * n + c + h % 2, row = 16 * i + r + 8 * (h / 2);
-                if (key >= valid || (chunk && key > diagonal + row))
-                    s[i][n][h] = NEG_INF;
+            for (int n = 0; n < ${nb}; n++) {
+                if (8 * n >= end)
+                    s[i][n][2 * h] = NEG_INF;
+                if (8 * n + 1 >= end)
+                    s[i][n][2 * h + 1] = NEG_INF;
             }
+        }
 }
 
-/* The warp's first query row. What is seldom needed is worked out where it is: registers are short. */
-DEVICE int first_row(int tile0)
-{
-    return tile0 + opaque(warp()) * ${16 * mt};
-}
+/* The block's first query row, and the warp's. What is seldom needed is worked out where it is: registers are short. */
+DEVICE int block_row(void) { return (nbid_y() - 1 - opaque(bid_y())) * ${bm}; }
+DEVICE int warp_row(void) { return block_row() + opaque(warp()) * ${16 * mt}; }
 
-/* The next tile, which holds the keys from `at` on of a segment of `end`: waits for it, starts the copy of a later one, and takes
- * it into the warp's rows. */
-DEVICE void take_tile(struct rows *a, struct feed *f, const struct source *w, unsigned *stage, bool masked, bool chunk, int at, int end,
-                      int tile0, unsigned qa, unsigned klane, unsigned vlane)
+/* The next tile, of a segment with `left` keys from the tile on: waits for it, starts the copy of a later one, and takes it into
+ * the warp's rows. Returns how many are left then. All tiles pass through this one body, whether they need a mask or not. */
+DEVICE int take_tile(struct rows *a, struct feed *f, const struct source *w, unsigned *stage, bool chunk, int left, unsigned qa,
+                     unsigned klane, unsigned vlane)
 {
     float s[${mt}][${nb}][4];
     unsigned v[${pd + 1}][4];
@@ -280,16 +273,20 @@ DEVICE void take_tile(struct rows *a, struct feed *f, const struct source *w, un
     unsigned q[2][${mt}][4];
     first_queries(q, qa);
 % end
+% local function mask()
+    if (left < ${bn} || (chunk && w->query_end - left + ${bn - 1} > block_row())) /* it ends in the tile, or a row of the block does not see all */
+        mask_tile(s, left, chunk ? warp_row() - (w->query_end - left) : ${bn});
+    raise_reference(a, s);
+% end
 % if st == 1 then
+    left = f->left; /* as it was, but out of a register that is there anyway */
     cp_async_wait(0);
     sync_block(); /* K is there, and V is free */
     copy_tile(f->v, v_step(f, w), f->left, smem() + STAGE_AT + V_AT);
     cp_async_commit();
     scores_of_tile(a, s, ${queries}STAGE_AT + klane);
     next_tile(f, w);
-    if (masked)
-        mask_tile(s, end - at, chunk, first_row(tile0) - at);
-    raise_reference(a, s);
+%   mask()
     cp_async_wait(0);
     sync_block(); /* V is there, and K is free */
     copy_tile(f->k, k_step(f, w), f->left, smem() + STAGE_AT);
@@ -307,11 +304,10 @@ DEVICE void take_tile(struct rows *a, struct feed *f, const struct source *w, un
     scores_of_tile(a, s, ${queries}here + klane);
     first_values(v, here + V_AT + vlane);
     next_tile(f, w);
-    if (masked)
-        mask_tile(s, end - at, chunk, first_row(tile0) - at);
-    raise_reference(a, s);
+%   mask()
     values_of_tile(a, s, v, here + V_AT + vlane);
 % end
+    return left - ${bn};
 }
 
 /* O = softmax(Q.K^T / sqrt(d)).V and lse = log2 of the softmax's denominator, in the log2 domain.
@@ -321,17 +317,15 @@ DEVICE void take_tile(struct rows *a, struct feed *f, const struct source *w, un
  * Grid: heads x query tiles; the tiles that see most keys come first. */
 KERNEL(${name}, ${threads}, ${min_blocks})
 (half_t *RESTRICT o, float *RESTRICT lse, const half_t *RESTRICT q, const half_t *RESTRICT kc, const half_t *RESTRICT vc,
- const half_t *RESTRICT k, const half_t *RESTRICT v, const struct f2 *RESTRICT rot, const struct attn_step *RESTRICT step, int group,
+ const half_t *RESTRICT k, const half_t *RESTRICT v, const struct f2 *RESTRICT rot, const struct attn_step *step, int group,
  int q_stride, int k_stride, int v_stride)
 {
-    int T = step->T, nruns = step->nruns, heads = nbid_x();
     unsigned head = (unsigned)bid_x();
-    int tile0 = (nbid_y() - 1 - bid_y()) * ${bm}; /* the block's first query row */
-    if (tile0 >= T)
+    if (block_row() >= step->T)
         return;
-    struct source w = {kc, vc, k, v, step, k_stride, v_stride, head / (unsigned)group, min_i(T, tile0 + ${bm})};
+    struct source w = {kc, vc, k, v, step, k_stride, v_stride, head / (unsigned)group, min_i(step->T, block_row() + ${bm})};
     struct feed f;
-    enter_segment(&f, &w, nruns);
+    enter_segment(&f, &w, step->nruns);
     unsigned stage = STAGE_AT;
 % if st == 1 then
     copy_tile(f.k, k_step(&f, &w), f.left, smem() + STAGE_AT);
@@ -359,9 +353,9 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     unsigned vlane = swizzle(lane() % 16, lane() / 16), klane = swizzle(lane() % 8 + lane() / 16 * 8, lane() / 8 % 2);
     unsigned qa = Q_AT + warp() * ${16 * mt * 2 * d} + vlane;
 
-    for (int segment = 0; segment <= nruns; segment++) {
-        bool chunk = segment == nruns;
-        stage_queries(smem() + Q_AT + opaque(warp()) * ${16 * mt * 2 * d}, q + head * ${d}, q_stride, rot, chunk ? 0 : step->held - step->run[segment].shift, first_row(tile0), T);
+    for (int ahead = step->nruns; ahead >= 0; ahead--) {
+        stage_queries(smem() + Q_AT + opaque(warp()) * ${16 * mt * 2 * d}, q + head * ${d}, q_stride, rot, ahead > 0 ? step->held - run_of(&w, ahead)->shift : 0,
+                      warp_row(), w.query_end);
 % if qr == 1 then
         UNROLL
         for (int i = 0; i < ${mt}; i++)
@@ -370,17 +364,14 @@ KERNEL(${name}, ${threads}, ${min_blocks})
                 ldmatrix_x4(a.q[i][k], smem() + columns16(qa, k) + i * ${16 * 2 * d});
 % end
         NO_UNROLL
-        for (int tiles = whole_tiles(&w, segment, tile0); tiles > 0; tiles--)
-            take_tile(&a, &f, &w, &stage, false, chunk, 0, 0, tile0, qa, klane, vlane);
-        int end = segment_length(&w, opaque(segment));
-        NO_UNROLL
-        for (int at = whole_tiles(&w, opaque(segment), tile0) * ${bn}; at < end; at += ${bn})
-            take_tile(&a, &f, &w, &stage, true, chunk, at, end, tile0, qa, klane, vlane);
+        for (int left = segment_length(&w, ahead); left > 0;)
+            left = take_tile(&a, &f, &w, &stage, ahead == 0, left, qa, klane, vlane);
     }
 
     /* O / l, through this warp's part of Q's place, so that whole rows are written. */
     unsigned char *mine = smem() + Q_AT + opaque(warp()) * ${16 * mt * 2 * d};
-    int me = opaque(lane()), row0 = first_row(tile0);
+    int me = opaque(lane()), row0 = warp_row();
+    lse += (i64)head * step->T;
     sync_warp();
     UNROLL
     for (int i = 0; i < ${mt}; i++)
@@ -389,19 +380,19 @@ KERNEL(${name}, ${threads}, ${min_blocks})
             float l = a.l[i][h];
             l += shfl_xor_f(l, 1);
             l += shfl_xor_f(l, 2);
-            float inverse = 1.0f / l;
+            float inverse = rcp_f(l);
             int r = 16 * i + 8 * h + me / 4;
-            if (me % 4 == 0 && row0 + r < T)
-                lse[(i64)head * (unsigned)T + (unsigned)(row0 + r)] = a.m[i][h] + log2_f(l);
+            if (me % 4 == 0 && row0 + r < w.query_end)
+                lse[row0 + r] = a.m[i][h] + log2_f(l);
             UNROLL
             for (int n = 0; n < ${nd}; n++)
                 *(unsigned *)(mine + swizzle(r, n) + me % 4 * 4) = pack2(a.o[i][n][2 * h] * inverse, a.o[i][n][2 * h + 1] * inverse);
         }
     sync_warp();
-    UNROLL
-    for (int i = 0; i < ${mt * chunks // 2}; i++) {
-        int u = i * 32 + me, r = u / ${chunks}, c = u % ${chunks};
-        if (row0 + r < T)
-            st16(o + ((i64)(row0 + r) * heads + (int)head) * ${d} + c * 8, lds16(mine + swizzle(r, c)));
+    NO_UNROLL
+    for (int u = me; u < ${16 * mt * chunks}; u += 32) {
+        int r = u / ${chunks}, c = u % ${chunks};
+        if (row0 + r < w.query_end)
+            st16(o + ((i64)(row0 + r) * nbid_x() + (int)head) * ${d} + c * 8, lds16(mine + swizzle(r, c)));
     }
 }
