@@ -121,8 +121,9 @@ test:                                   ## all tests that need no GPU, with the 
 check: $(B)/weir $(TBIN)
 	@WEIR=$(B)/weir MODEL='$(MODEL)' sh tests/run.sh $(TBIN)
 
-test-gpu: $(B)/tests/test_gpu           ## the kernels' cases on this machine's GPU
+test-gpu: $(B)/tests/test_gpu           ## the kernels' cases on this machine's GPU, and compute-sanitizer over small ones
 	@sh tests/run.sh $(B)/tests/test_gpu
+	@sh tests/sanitize.sh $(B)/tests/test_gpu
 
 asan:                                   ## the same tests under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory -s B=build-asan OPT='-O1 -g' SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' check
@@ -146,7 +147,7 @@ $(B)/fuzz/%: $(B)/tests/%.o $(TOBJ) $(B)/libweir.a
 bundle: $(B)/weir $(TBIN)               ## a relocatable folder for a GPU machine
 	@rm -rf bundle.tmp && mkdir -p bundle.tmp/lib bundle.tmp/tests
 	@cp $(B)/weir bundle.tmp/ && cp $(B)/tests/test_gpu bundle.tmp/tests/ && cp -r gen templates bundle.tmp/ && mkdir bundle.tmp/kernels_out
-	@cp -r tests/bench tests/run.sh bundle.tmp/tests/
+	@cp -r tests/bench tests/run.sh tests/sanitize.sh bundle.tmp/tests/
 	@for l in $$(ldd $(B)/weir $(B)/tests/test_gpu | awk '/=> \//{print $$3}' | sort -u | grep -vE '/(libc|libm|libdl|libpthread|librt|ld-linux[^/]*|libgcc_s)\.so'); do cp -L $$l bundle.tmp/lib/; done
 	@if [ -n "$(BUNDLE_MODEL)" ]; then cp '$(MODEL)' bundle.tmp/; fi
 	@rm -rf bundle && mv bundle.tmp bundle && du -sh bundle

@@ -265,7 +265,7 @@ void bench_row(struct bench *b, const char *work, const char *what, double ms, d
     case BENCH_CSV:
         if (b->rows == 0)
             printf("gpu,work,part,ms,spread_ms,limit_ms,of_limit\n");
-        printf("%s,%s,%s,%.6f,%.6f,%.6f,%.4f\n", b->dev.facts.name, work, what, ms, spread, limit_ms, ratio);
+        printf("%s,\"%s\",\"%s\",%.6f,%.6f,%.6f,%.4f\n", b->dev.facts.name, work, what, ms, spread, limit_ms, ratio);
         break;
     case BENCH_JSON:
         printf("%s{\"gpu\":\"%s\",\"work\":\"%s\",\"part\":\"%s\",\"ms\":%.6f,\"spread_ms\":%.6f,\"limit_ms\":%.6f,"
