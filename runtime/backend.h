@@ -10,6 +10,7 @@
 #include "cascade.h"
 #include "err.h"
 #include "model.h"
+#include "sampler.h"
 
 enum backend_kind {
     BACKEND_AUTO, /* a GPU where there is one, else the CPU */
@@ -61,6 +62,9 @@ struct backend {
     int (*end)(struct backend *be, struct err *err);
     /* Logits of rows [row, row + n) of the chunk that has just ended, fp32 [n][vocab]. */
     int (*logits)(struct backend *be, int row, int n, float *out, struct err *err);
+    /* Picks the next token from the logits of one row of the chunk that has just ended, on the machine, and tells the sampler, as
+     * sampler_pick and sampler_accept would. Returns 1 where the machine cannot do what this sampler wants. NULL where it never can. */
+    int (*pick)(struct backend *be, struct sampler *s, int row, int32_t *id, struct err *err);
     /* Forgets the stream: empty cache, clock 0. */
     void (*reset)(struct backend *be);
     /* Original token numbers that layer and key head hold, by row [cascade_rows], -1 where none; for tests and --json. */

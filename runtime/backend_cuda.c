@@ -79,6 +79,11 @@ static int logits(struct backend *be, int row, int n, float *out, struct err *er
     return 0;
 }
 
+static int pick(struct backend *be, struct sampler *s, int row, int32_t *id, struct err *err)
+{
+    return cuda_pick(be->state, s, row, id, err);
+}
+
 /* --- a stream ------------------------------------------------------------------------------------------------------------------ */
 
 static int clear(struct cuda_backend *c, struct err *err)
@@ -202,6 +207,7 @@ static void close_backend(struct backend *be)
         cuda_memory_close(c);
         c->dev.release_pinned(&c->dev, c->staged);
         c->dev.release_pinned(&c->dev, c->packet);
+        c->dev.release_pinned(&c->dev, c->pick);
         c->dev.close(&c->dev);
     }
     cascade_plan_free(&c->part);
@@ -254,6 +260,7 @@ static int want_kernels(struct cuda_backend *c, struct err *err)
     k[CK_UPDATE] = cuda_kernels_want(s, err, "cascade_update", "d=%d b=%d t=%s", d, c->p.span, t);
     k[CK_DECODE] = cuda_kernels_want(s, err, "attn_decode", "d=%d g=%d t=%s", d, c->group, t);
     k[CK_MERGE] = cuda_kernels_want(s, err, "attn_merge", "d=%d r=%d reduce=%s t=%s", d, c->reduced, reduce, t);
+    k[CK_SAMPLE] = cuda_kernels_want(s, err, "sample", "t=%s", t);
     for (int i = 0; i < CUDA_KERNELS; i++)
         if (k[i] < 0)
             return -1;
@@ -318,6 +325,7 @@ static int fill_tables(struct cuda_backend *c, struct err *err)
     }
     free(table);
     memset(c->packet, 0, c->packet_bytes);
+    memset(c->pick, 0, sizeof *c->pick);
     return rc == 0 ? c->dev.fill(&c->dev, c->arrived, 0, cuda_arrived_bytes(c), err) : -1;
 }
 
@@ -334,7 +342,8 @@ static int open_parts(struct cuda_backend *c, const struct backend_options *o, s
         cuda_kernels_start(c->kernels, o ? o->set : NULL, o ? o->threads : 0, err) != 0)
         return -1;
     if (dev->alloc_pinned(dev, c->staged_bytes, (void **)&c->staged, err) != 0 ||
-        dev->alloc_pinned(dev, c->packet_bytes, (void **)&c->packet, err) != 0 || fill_tables(c, err) != 0 ||
+        dev->alloc_pinned(dev, c->packet_bytes, (void **)&c->packet, err) != 0 ||
+        dev->alloc_pinned(dev, sizeof *c->pick, (void **)&c->pick, err) != 0 || fill_tables(c, err) != 0 ||
         cuda_weights_load(c, o, err) != 0 || cuda_kernels_finish(c->kernels, err) != 0)
         return -1;
     set_grids(c);
@@ -351,6 +360,7 @@ int backend_cuda_open_on(struct backend *be, struct device *dev, const struct mo
         .feed_forward = feed_forward,
         .end = end,
         .logits = logits,
+        .pick = pick,
         .reset = reset,
         .origins = origins,
         .scores = scores,

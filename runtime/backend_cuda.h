@@ -14,6 +14,7 @@
 #include "device.h"
 #include "move_plan.h"
 #include "rope.h"
+#include "sample_state.h"
 #include "step.h"
 
 /* Kernels that are the same for all layers. Those for matrices are in struct cuda_matrix. */
@@ -29,6 +30,7 @@ enum cuda_kernel {
     CK_UPDATE,
     CK_DECODE,
     CK_MERGE,
+    CK_SAMPLE,
     CUDA_KERNELS
 };
 
@@ -66,6 +68,13 @@ struct cuda_packet {
     int32_t token, unused[3];
     struct attn_step step;
     /* struct move_plan and what belongs to it, at a multiple of 16 bytes; then, with original positions, the token's angles */
+};
+
+/* What the kernel `sample` reads and keeps. */
+enum { CUDA_RECENT = 1024 };
+struct cuda_pick {
+    struct sample_state state;
+    int32_t token, recent[CUDA_RECENT];
 };
 
 struct cuda_backend {
@@ -106,6 +115,8 @@ struct cuda_backend {
     size_t staged_bytes;
     struct cuda_packet *packet;
 
+    struct cuda_pick *pick; /* page-locked: what the sampler starts from, and the token that comes back */
+
     void *graph; /* of one token, NULL until it is captured */
 
     /* Device memory (backend_cuda_memory.c), all owned. */
@@ -135,6 +146,7 @@ struct cuda_backend {
     devptr packet_at;               /* the packet on the device */
     devptr logits;                  /* [logit_rows][vocab] fp32 */
     devptr scratch;                 /* weights as half, for products of a chunk; 0 where all are direct */
+    devptr pick_at, pick_work;      /* struct cuda_pick; scratch of `sample` */
     devptr part_o, part_ml, column; /* of decoding: [heads][splits][d], [..][2]; logits [heads][logit_stride] */
 };
 
@@ -190,6 +202,11 @@ void cuda_decode_packet(struct cuda_backend *c, int32_t token);
 int cuda_decode_enqueue(struct cuda_backend *c, unsigned parts, struct err *err);
 /* One token: the packet is there; captures the graph at first, replays it. Where the device knows no graphs, launches. */
 int cuda_decode_run(struct cuda_backend *c, struct err *err);
+
+/* backend_cuda_sample.c: as struct backend's pick. */
+int cuda_pick(struct cuda_backend *c, struct sampler *s, int row, int32_t *id, struct err *err);
+/* Floats of pick_work. */
+size_t cuda_pick_work(const struct cuda_backend *c);
 
 /* y = w x for one token: y half, fp32, or fp32 added to, as the linear's kernels were made; norm_weight 0 where they do not norm. */
 int cuda_matvec(struct cuda_backend *c, const struct cuda_linear *l, devptr x, devptr y, devptr norm_weight,

@@ -93,6 +93,20 @@ static int put_text(struct generation *g, const char *bytes, size_t n, struct er
     return 0;
 }
 
+/* The next token after a row of the last chunk: picked by the machine where it can, else here. */
+static int next_token(struct generation *g, int row, float *logits, int32_t *id, struct err *err)
+{
+    struct backend *be = &g->s->backend;
+    int status = be->pick ? be->pick(be, g->sampler, row, id, err) : 1;
+    if (status <= 0)
+        return status;
+    if (be->logits(be, row, 1, logits, err))
+        return -1;
+    *id = sampler_pick(g->sampler, logits);
+    sampler_accept(g->sampler, *id);
+    return 0;
+}
+
 int generate(struct generation *g, int row, struct err *err)
 {
     struct session *s = g->s;
@@ -109,10 +123,9 @@ int generate(struct generation *g, int row, struct err *err)
             g->end = GENERATE_INTERRUPTED;
             break;
         }
-        if (s->backend.logits(&s->backend, row, 1, logits, err))
+        int32_t id;
+        if (next_token(g, row, logits, &id, err))
             goto done;
-        int32_t id = sampler_pick(g->sampler, logits);
-        sampler_accept(g->sampler, id);
         if (tokenizer_is_end(s->tokenizer, id) && !g->options->ignore_end) {
             g->end = GENERATE_END_TOKEN;
             g->end_token = id;

@@ -4,6 +4,7 @@
 /* What the kernel `sample` reads and keeps, in device memory: the options of sampler.h and the state of one stream of tokens. The
  * host writes it before the first token (sample_state_make), and then only to change something. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,5 +26,11 @@ void sample_state_make(struct sample_state *s, const struct sampler_params *p);
 
 /* sampler_accept on the host's copies of state and ring [repeat_last]. */
 void sample_state_accept(struct sample_state *s, int32_t *recent, int32_t id, int vocab);
+
+/* What a sampler's next pick starts from, for the kernel; recent [room] gets its ring. false where the ring is larger than that. */
+bool sampler_device_state(const struct sampler *s, struct sample_state *out, int32_t *recent, int room);
+
+/* The kernel picked id: leaves the sampler as sampler_pick and sampler_accept would have. */
+void sampler_picked(struct sampler *s, int32_t id);
 
 #endif

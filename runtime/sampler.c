@@ -1,4 +1,4 @@
-#include "sampler.h"
+#include "sample_state.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -192,4 +192,28 @@ int32_t sampler_pick(struct sampler *s, const float *logits)
             return list[i].id;
     }
     return list[0].id; /* rounding took the draw past the last one */
+}
+
+bool sampler_device_state(const struct sampler *s, struct sample_state *out, int32_t *recent, int room)
+{
+    bool penalty = s->p.repeat_penalty != 1;
+    sample_state_make(out, &s->p);
+    out->random = s->random;
+    if (!penalty) {
+        out->repeat_last = 0;
+        return true;
+    }
+    if (s->p.repeat_last > room)
+        return false;
+    out->nrecent = s->nrecent;
+    out->next = s->next;
+    memcpy(recent, s->recent, (size_t)s->nrecent * sizeof *recent);
+    return true;
+}
+
+void sampler_picked(struct sampler *s, int32_t id)
+{
+    if (s->p.temperature > 0 && s->p.top_k != 1)
+        draw(&s->random);
+    sampler_accept(s, id);
 }

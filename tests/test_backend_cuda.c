@@ -182,6 +182,51 @@ static void test_rotations(void **state)
     }
 }
 
+/* The machine's pick is the sampler's, with a penalty and without, after a chunk and after a token; and leaves the sampler alike. */
+static void test_pick(void **state)
+{
+    (void)state;
+    struct tiny_model t = small_model();
+    struct cascade_params p = small_cascade();
+    struct model m;
+    struct bytes file;
+    struct err err = {""};
+    struct backend be;
+    float logits[288];
+    tiny_model_open(&t, &m, &file);
+    if (open_emu(&be, &m, &p, true, &(struct backend_options){.threads = 1}, &err) != 0)
+        fail_msg("%s", err.msg);
+    for (int i = 0; i < 2; i++) {
+        struct sampler_params o = sampler_defaults();
+        struct sampler *here, *there;
+        int32_t tokens[] = {5, 9, 200, 31, 7};
+        o.temperature = 0;
+        o.repeat_penalty = i ? 1.5 : 1;
+        o.repeat_last = 4;
+        assert_int_equal(sampler_open(&here, &o, 288, &err), 0);
+        assert_int_equal(sampler_open(&there, &o, 288, &err), 0);
+        be.reset(&be);
+        if (llama_forward(&be, &m, tokens, 5, &err) != 0)
+            fail_msg("%s", err.msg);
+        for (int k = 0; k < 8; k++) {
+            int32_t id = -1;
+            int row = k ? 0 : 4;
+            if (be.logits(&be, row, 1, logits, &err) != 0 || be.pick(&be, there, row, &id, &err) != 0)
+                fail_msg("%s", err.msg);
+            int32_t want = sampler_pick(here, logits);
+            sampler_accept(here, want);
+            assert_int_equal(id, want);
+            assert_int_equal(llama_forward(&be, &m, &id, 1, &err), 0);
+        }
+        assert_int_equal(be.pick(&be, there, 1, tokens, &err), -1);
+        sampler_close(here);
+        sampler_close(there);
+    }
+    be.close(&be);
+    model_close(&m);
+    free(file.data);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +234,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_cascade_options),
         cmocka_unit_test(test_weight_types),
         cmocka_unit_test(test_rotations),
+        cmocka_unit_test(test_pick),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
