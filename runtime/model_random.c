@@ -20,17 +20,20 @@ static const struct shape {
     {"llama-3.2-1b", 16, 2048, 32, 8, 8192, 128256, 131072, 500000, true},
     {"llama-3.2-3b", 28, 3072, 24, 8, 8192, 128256, 131072, 500000, true},
     {"llama-3.1-8b", 32, 4096, 32, 8, 14336, 128256, 131072, 500000, false},
+    {"llama-3.1-70b", 80, 8192, 64, 8, 28672, 128256, 131072, 500000, false},
     {"llama-2-7b", 32, 4096, 32, 32, 11008, 32000, 4096, 10000, false},
     {"mistral-7b", 32, 4096, 32, 8, 14336, 32768, 32768, 1000000, false},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes, PER_LAYER = 9 };
 
-#define NAMES "smollm2-135m|smollm2-1.7b|tinyllama-1.1b|llama-3.2-1b|llama-3.2-3b|llama-3.1-8b|llama-2-7b|mistral-7b"
+#define NAMES                                                                                                          \
+    "smollm2-135m|smollm2-1.7b|tinyllama-1.1b|llama-3.2-1b|llama-3.2-3b|llama-3.1-8b|llama-3.1-70b|llama-2-7b|"        \
+    "mistral-7b"
 const char model_random_help[] = "random weights of a known shape: " NAMES;
 
 /* Tensors and weights of a random model: one allocation. */
 struct weights {
-    struct tensor tensor[3 + PER_LAYER * 64];
+    struct tensor tensor[3 + PER_LAYER * 80];
     unsigned char data[];
 };
 
@@ -78,55 +81,76 @@ static void random_block(enum quant_type type, unsigned char *block, int bytes, 
     }
 }
 
-/* The next tensor of the allocation; without one (w NULL) only *used moves on. */
-static const struct tensor *put(struct weights *w, size_t number, size_t *used, enum quant_type type, int in, int out)
+/* Where tensors go: one after another, or with `shared` all matrices into the same bytes behind the vectors. */
+struct room {
+    bool shared;
+    size_t used;        /* bytes, but for shared matrices */
+    size_t at, largest; /* of shared matrices: where they begin, which is known once all was counted; bytes */
+};
+
+/* Blocks of a type: a pattern of some thousand, again and again. */
+static void fill(enum quant_type type, unsigned char *data, size_t bytes, uint64_t seed)
 {
     const struct quant_info *info = quant_info(type);
-    size_t bytes = (size_t)in / (size_t)info->block * (size_t)info->bytes * (size_t)out, at = *used;
-    *used += (bytes + 63) / 64 * 64;
+    size_t pattern = (size_t)info->bytes * 4096 < bytes ? (size_t)info->bytes * 4096 : bytes;
+    for (size_t i = 0; i < pattern; i += (size_t)info->bytes)
+        random_block(type, data + i, info->bytes, &seed);
+    for (size_t i = pattern; i < bytes; i += pattern)
+        memcpy(data + i, data, bytes - i < pattern ? bytes - i : pattern);
+}
+
+/* The next tensor of the allocation; without one (w NULL) only *r moves on. Norms are 1. */
+static const struct tensor *put(struct weights *w, size_t number, struct room *r, enum quant_type type, int in, int out)
+{
+    const struct quant_info *info = quant_info(type);
+    size_t bytes = (size_t)in / (size_t)info->block * (size_t)info->bytes * (size_t)out, at = r->used;
+    bool shared = r->shared && out > 1;
+    if (shared) {
+        size_t shift = number % 64 * 977 * (size_t)info->bytes;
+        at = r->at + shift;
+        r->largest = shift + bytes > r->largest ? shift + bytes : r->largest;
+    } else {
+        r->used += (bytes + 63) / 64 * 64;
+    }
     if (!w)
         return NULL;
     unsigned char *data = (unsigned char *)(((uintptr_t)w->data + 63) / 64 * 64) + at;
     struct tensor *t = &w->tensor[number];
     *t = (struct tensor){
         .name = "random", .name_len = 6, .type = type, .ndim = 2, .ne = {in, out, 1, 1}, .data = data, .bytes = bytes};
-    /* A pattern of some thousand blocks, again and again; norms are 1. */
-    uint64_t seed = number;
-    size_t pattern = (size_t)info->bytes * 4096 < bytes ? (size_t)info->bytes * 4096 : bytes;
-    for (size_t i = 0; i < pattern; i += (size_t)info->bytes)
-        random_block(type, data + i, info->bytes, &seed);
-    for (size_t i = pattern; i < bytes; i += pattern)
-        memcpy(data + i, data, bytes - i < pattern ? bytes - i : pattern);
+    if (!shared && out > 1)
+        fill(type, data, bytes, number);
     for (int i = 0; out == 1 && i < in; i++)
         memcpy(data + 4 * i, &(float){1}, 4);
     return t;
 }
 
-/* All tensors of the model; returns the bytes of their data. */
-static size_t put_all(struct weights *w, struct model *m, const struct shape *s, enum quant_type type)
+/* All tensors of the model. */
+static void put_all(struct weights *w, struct model *m, const struct shape *s, enum quant_type type, struct room *r)
 {
-    size_t used = 0, n = 0;
+    size_t n = 0;
     int d = s->hidden / s->heads, kv = d * s->kv_heads;
     struct model_layer none;
-    m->embed = put(w, n++, &used, type, s->hidden, s->vocab);
-    m->output = s->tied ? m->embed : put(w, n++, &used, type, s->hidden, s->vocab);
-    m->out_norm = put(w, n++, &used, QUANT_F32, s->hidden, 1);
+    if (w && r->shared)
+        fill(type, (unsigned char *)(((uintptr_t)w->data + 63) / 64 * 64) + r->at, r->largest, 0);
+    m->embed = put(w, n++, r, type, s->hidden, s->vocab);
+    m->output = s->tied ? m->embed : put(w, n++, r, type, s->hidden, s->vocab);
+    m->out_norm = put(w, n++, r, QUANT_F32, s->hidden, 1);
     for (int i = 0; i < s->layers; i++) {
         struct model_layer *l = w ? &m->layer[i] : &none;
-        l->attn_norm = put(w, n++, &used, QUANT_F32, s->hidden, 1);
-        l->wq = put(w, n++, &used, type, s->hidden, s->hidden);
-        l->wk = put(w, n++, &used, type, s->hidden, kv);
-        l->wv = put(w, n++, &used, type, s->hidden, kv);
-        l->wo = put(w, n++, &used, type, s->hidden, s->hidden);
-        l->ffn_norm = put(w, n++, &used, QUANT_F32, s->hidden, 1);
-        l->gate = put(w, n++, &used, type, s->hidden, s->ffn);
-        l->up = put(w, n++, &used, type, s->hidden, s->ffn);
-        l->down = put(w, n++, &used, type, s->ffn, s->hidden);
+        l->attn_norm = put(w, n++, r, QUANT_F32, s->hidden, 1);
+        l->wq = put(w, n++, r, type, s->hidden, s->hidden);
+        l->wk = put(w, n++, r, type, s->hidden, kv);
+        l->wv = put(w, n++, r, type, s->hidden, kv);
+        l->wo = put(w, n++, r, type, s->hidden, s->hidden);
+        l->ffn_norm = put(w, n++, r, QUANT_F32, s->hidden, 1);
+        l->gate = put(w, n++, r, type, s->hidden, s->ffn);
+        l->up = put(w, n++, r, type, s->hidden, s->ffn);
+        l->down = put(w, n++, r, type, s->ffn, s->hidden);
     }
-    return used;
 }
 
-int model_random(struct model *m, const char *name, enum quant_type type, struct err *err)
+int model_random(struct model *m, const char *name, enum quant_type type, bool shared, struct err *err)
 {
     const struct shape *s = shapes;
     *m = (struct model){0};
@@ -138,7 +162,9 @@ int model_random(struct model *m, const char *name, enum quant_type type, struct
     if (s->hidden % info->block || s->ffn % info->block)
         return err_set(err, "--shape %s: its rows of %d and %d are no whole blocks of %s", name, s->hidden, s->ffn,
                        info->name);
-    size_t bytes = sizeof(struct weights) + 64 + put_all(NULL, m, s, type);
+    struct room room = {.shared = shared};
+    put_all(NULL, m, s, type, &room);
+    size_t bytes = sizeof(struct weights) + 64 + room.used + room.largest;
     char what[64];
     snprintf(what, sizeof what, "--shape %s in %s", name, info->name);
     if (memory_check(bytes, what, err) < 0)
@@ -150,7 +176,8 @@ int model_random(struct model *m, const char *name, enum quant_type type, struct
         model_close(m);
         return -1;
     }
-    put_all(w, m, s, type);
+    room = (struct room){.shared = shared, .at = room.used, .largest = room.largest};
+    put_all(w, m, s, type, &room);
     m->shape = (struct model_shape){
         .arch = "llama",
         .layers = s->layers,

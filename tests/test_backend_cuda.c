@@ -52,7 +52,10 @@ static int open_emu(struct backend *be, const struct model *m, const struct casc
                     const struct backend_options *o, struct err *err)
 {
     struct device dev;
-    if (device_emu_open(&dev, &(struct emu_options){.only_faults = only_faults, .sm = 90}, err) != 0)
+    const char *gpu = getenv("WEIR_TEST_GPU"); /* its number: the same tests on a GPU */
+    if (gpu && device_cuda_open(&dev, atoi(gpu), err) != 0)
+        return -1;
+    if (!gpu && device_emu_open(&dev, &(struct emu_options){.only_faults = only_faults, .sm = 90}, err) != 0)
         return -1;
     return backend_cuda_open_on(be, &dev, m, p, o, err);
 }

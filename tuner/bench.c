@@ -7,8 +7,6 @@
 
 enum { SAMPLES = 25, COPY_BYTES = 1 << 29, RANDOM_PERIOD = 1 << 20 };
 
-static int measure_copy(struct bench *b, struct err *err);
-
 void bench_init(struct bench *b)
 {
     memset(b, 0, sizeof *b);
@@ -70,7 +68,7 @@ int bench_start(struct bench *b, const char *usage, const char *what, int argc, 
         *eq = 0;
         b->param[b->nparams++] = (struct gen_param){pair, eq + 1};
     }
-    return bench_open(b, err) == 0 && measure_copy(b, err) == 0 ? OPTIONS_GO : CMD_FAILED;
+    return bench_open(b, err) == 0 && bench_copy(b, err) == 0 ? OPTIONS_GO : CMD_FAILED;
 }
 
 void bench_end(struct bench *b)
@@ -229,7 +227,7 @@ static int enqueue_copy(void *user, struct err *err)
     return c->b->dev.launch(&c->b->dev, c->kernel.loaded, &l, err);
 }
 
-static int measure_copy(struct bench *b, struct err *err)
+int bench_copy(struct bench *b, struct err *err)
 {
     struct copy c = {.b = b};
     struct bench_time t;

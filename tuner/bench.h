@@ -68,6 +68,9 @@ struct bench_time {
 int bench_graph(struct bench *b, int (*enqueue)(void *user, struct err *err), void *user, struct bench_time *out,
                 struct err *err);
 
+/* Measures b->copy_gbs and says it on stderr. bench_start does so. */
+int bench_copy(struct bench *b, struct err *err);
+
 /* One line of the result; limit_ms 0: no limit is known. */
 void bench_row(struct bench *b, const char *work, const char *what, double ms, double spread, double limit_ms);
 

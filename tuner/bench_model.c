@@ -4,28 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench.h"
+#include "bench_model.h"
 #include "runtime/model_random.h"
-#include "runtime/session.h"
 #include "runtime/simd.h"
 #include "runtime/threads.h"
-
-struct model_bench {
-    struct session_options session_options;
-    struct cascade_options cascade;
-    int prompt, tokens, format, rows;
-    int count; /* of seconds[] */
-    bool full;
-    const char *shape;
-    int type;
-    struct option table[8];
-    struct session s;
-    int32_t *ids;    /* [most] random, owned */
-    float *logits;   /* [vocab], owned */
-    double *seconds; /* [most], owned */
-    int threads;
-    double gflops, gbs; /* measured, of `threads` threads */
-};
 
 /* --- the machine ------------------------------------------------------------------------------------------------------------- */
 
@@ -257,6 +239,7 @@ static int allocate(struct model_bench *b, struct err *err)
     int64_t most = (int64_t)b->prompt + b->tokens + b->s.cascade.window + b->s.cascade.sinks +
                    2 * (int64_t)b->s.cascade.stride + 4;
     uint64_t seed = 1;
+    b->most = most;
     b->ids = err_alloc((size_t)most, sizeof *b->ids, "the prompt", err);
     b->seconds = err_alloc((size_t)most, sizeof *b->seconds, "the times", err);
     b->logits = err_alloc((size_t)b->s.model.shape.vocab, sizeof *b->logits, "the logits", err);
@@ -267,6 +250,13 @@ static int allocate(struct model_bench *b, struct err *err)
         b->ids[i] = (int32_t)((seed >> 33) % (uint64_t)b->s.model.shape.vocab);
     }
     return 0;
+}
+
+/* Whether the model will be copied to a GPU, so that its tensors may share memory here. */
+static bool wants_gpu(const struct model_bench *b)
+{
+    int gpus = 0;
+    return !b->session_options.cpu && device_cuda_count(&gpus, NULL) == 0 && gpus > 0;
 }
 
 /* A file's model or a random one of a named shape, and the CPU backend. */
@@ -281,7 +271,7 @@ static int open_model(struct model_bench *b, struct err *err)
         return CMD_USAGE;
     }
     b->s.options = &b->session_options;
-    if (model_random(&b->s.model, b->shape, types[b->type], err) != 0)
+    if (model_random(&b->s.model, b->shape, types[b->type], wants_gpu(b), err) != 0)
         return CMD_USAGE;
     if (cascade_options_finish(&b->cascade, b->s.model.shape.ctx_train, err) != 0)
         return CMD_USAGE;
@@ -301,7 +291,7 @@ int bench_model(int argc, char **argv, struct err *err)
     cascade_options_init(&b.cascade);
     const struct option rows[] = {
         {"--prompt", NULL, OPTION_INT, &b.prompt, "P", "tokens of the prompt's rows, in chunks of the stride (2048)", 1,
-         1 << 20, NULL},
+         1 << 24, NULL},
         {"--tokens", "-n", OPTION_INT, &b.tokens, "N", "tokens of the decoding rows (64)", 1, 1 << 20, NULL},
         {"--full", NULL, OPTION_ONOFF, &b.full, "on|off", "rows with a full cache too, which takes longer (on)", 0, 0,
          NULL},
@@ -315,7 +305,7 @@ int bench_model(int argc, char **argv, struct err *err)
     memcpy(b.table, rows, sizeof rows);
     struct options set = {
         .usage = "weir bench model [-m MODEL | --shape NAME] [options]",
-        .what = "Times a model on this machine's CPU: prompts with exact scores, and decoding.\n"
+        .what = "Times a model on this machine's GPU, else its CPU (--cpu): prompts with exact scores, and decoding.\n"
                 "Times are medians over chunks or tokens; limits are measured first.",
         .group = {{"bench", b.table}, {"model", b.session_options.table}, {"cascade", b.cascade.table}}};
     int status = options_parse(&set, argc, argv, err);
@@ -323,7 +313,10 @@ int bench_model(int argc, char **argv, struct err *err)
         return status;
     b.threads = b.session_options.backend.threads ? b.session_options.backend.threads : pool_cores();
     status = open_model(&b, err);
-    if (status == CMD_OK && (measure_machine(&b, err) != 0 || allocate(&b, err) != 0 || run_cases(&b, err) != 0))
+    if (status == CMD_OK && allocate(&b, err) != 0)
+        status = CMD_FAILED;
+    bool gpu = status == CMD_OK && !strcmp(b.s.backend.name, "cuda");
+    if (status == CMD_OK && (gpu ? bench_model_cuda(&b, err) : measure_machine(&b, err) || run_cases(&b, err)) != 0)
         status = CMD_FAILED;
     if (b.format == BENCH_JSON && b.rows)
         printf("]\n");
