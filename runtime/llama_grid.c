@@ -18,7 +18,7 @@ unsigned llama_grid_pieces(const struct gen_kernel *k, int64_t T, int n)
 
 unsigned llama_grid_dequantise(const struct gen_kernel *k, int64_t elements, int sms)
 {
-    int64_t spans = parts(elements / 8, 256 * (int64_t)k->threads), most = 8 * (int64_t)sms;
+    int64_t spans = parts(elements / 8, 4 * (int64_t)k->threads), most = 32 * (int64_t)sms;
     return (unsigned)(spans < most ? spans : most);
 }
 

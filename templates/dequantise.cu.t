@@ -9,7 +9,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     grid_launch_next();
     grid_wait();
     /* Whole spans of units, so that what is counted inside one stays an int. */
-    const int span = ${threads} * 256;
+    const int span = ${4 * threads};
     for (i64 start = (i64)bid_x() * span; start < elements / 8; start += (i64)nbid_x() * span) {
         const i64 left = elements / 8 - start;
         const int units = left < span ? (int)left : span;
