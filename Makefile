@@ -19,7 +19,7 @@ FUZZERS := $(wildcard tests/fuzz_*.c)
 TSUP   := $(filter-out $(TESTS) $(FUZZERS) $(ORACLE),$(wildcard tests/*.c tests/emu/*.c))
 TOBJ    = $(TSUP:%.c=$(B)/%.o)
 TBIN    = $(TESTS:tests/%.c=$(B)/tests/%) $(FUZZERS:tests/%.c=$(B)/tests/%)
-LUA    := $(wildcard gen/*.lua gen/kernels/*.lua gen/chat/*.lua templates/*.t)
+LUA    := $(wildcard gen/*.lua gen/kernels/*.lua gen/chat/*.lua tuner/*.lua templates/*.t)
 
 # Where the default model lies: the cache folder that weir itself looks into.
 CACHE  := $(or $(WEIR_CACHE),$(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME)/weir,$(HOME)/.cache/weir))

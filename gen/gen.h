@@ -121,6 +121,10 @@ void gen_space_free(struct gen_space *s);
 int gen_work(struct gen *g, const struct gen_kernel *k, const struct gen_param *sizes, int nsizes, double *bytes,
              double *flops, struct err *err);
 
+/* The text that a function of a Lua module ("tuner/report.lua", "page") makes of data, given as JSON: objects and arrays become tables.
+ * The caller frees *text. */
+int gen_text(struct gen *g, const char *module, const char *function, const char *json, char **text, struct err *err);
+
 /* The same text with the prelude block exchanged for the host's (for the emulator); the rest is k->source byte for byte. The
  * caller frees *text. */
 int gen_host_text(struct gen *g, const struct gen_kernel *k, char **text, struct err *err);

@@ -8,8 +8,7 @@
 
 #include "predict_private.h"
 
-const char predict_model[] =
-    "weir-predict 1; the machine code's loop on a model of the multiprocessor, rates by the makers' papers";
+const char predict_model[] = "weir-predict 1: the code's tile loop on a model of the SM; rates from papers, no fit";
 
 enum { LAUNCH_US = 2 }; /* from one kernel's end to the next one's first instruction */
 
