@@ -12,6 +12,7 @@ static const struct kind {
 } kinds[] = {
     {"decode", bench_decode, "one token through attention and its scores on the GPU"},
     {"prefill", bench_prefill, "a chunk through attention, its scores and the cascade on the GPU; causal attention"},
+    {"matvec", bench_matvec, "one token times matrices of each type on the GPU"},
     {"update", bench_update, "a chunk's way down the cascade on the GPU"},
     {"model", bench_model, "a whole model on the CPU: prompt and decoding"},
     {0, 0, 0},

@@ -29,6 +29,21 @@ int bench_open(struct bench *b, struct err *err)
                : 0;
 }
 
+int bench_take_set(struct bench *b, struct err *err)
+{
+    char *save = NULL;
+    b->split = b->set ? strdup(b->set) : NULL;
+    for (char *pair = b->split ? strtok_r(b->split, ",", &save) : NULL; pair; pair = strtok_r(NULL, ",", &save)) {
+        char *eq = strchr(pair, '=');
+        if (!eq || eq == pair || !eq[1] || b->nparams == (int)(sizeof b->param / sizeof *b->param))
+            return err_set(err, "--set %s: wants up to %zu pairs NAME=VALUE", b->set,
+                           sizeof b->param / sizeof *b->param);
+        *eq = 0;
+        b->param[b->nparams++] = (struct gen_param){pair, eq + 1};
+    }
+    return 0;
+}
+
 int bench_start(struct bench *b, const char *usage, const char *what, int argc, char **argv, struct err *err)
 {
     bench_init(b);
@@ -57,17 +72,8 @@ int bench_start(struct bench *b, const char *usage, const char *what, int argc, 
     b->whole_windows = b->cascade.window_given;
     if (cascade_options_finish(&b->cascade, 0, err) != 0)
         return CMD_USAGE;
-    char *save = NULL;
-    b->split = b->set ? strdup(b->set) : NULL;
-    for (char *pair = b->split ? strtok_r(b->split, ",", &save) : NULL; pair; pair = strtok_r(NULL, ",", &save)) {
-        char *eq = strchr(pair, '=');
-        if (!eq || eq == pair || !eq[1] || b->nparams == (int)(sizeof b->param / sizeof *b->param)) {
-            err_set(err, "--set %s: wants up to %zu pairs NAME=VALUE", b->set, sizeof b->param / sizeof *b->param);
-            return CMD_USAGE;
-        }
-        *eq = 0;
-        b->param[b->nparams++] = (struct gen_param){pair, eq + 1};
-    }
+    if (bench_take_set(b, err) != 0)
+        return CMD_USAGE;
     return bench_open(b, err) == 0 && bench_copy(b, err) == 0 ? OPTIONS_GO : CMD_FAILED;
 }
 

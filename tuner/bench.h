@@ -12,7 +12,7 @@
 #include "runtime/occupancy.h"
 #include "runtime/quant.h"
 
-cmd_fn bench_decode, bench_prefill, bench_update, bench_model;
+cmd_fn bench_decode, bench_matvec, bench_prefill, bench_update, bench_model;
 
 enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON };
 
@@ -43,6 +43,9 @@ int bench_open(struct bench *b, struct err *err);
 /* Both, with the options read and the copy rate measured. OPTIONS_GO, or the exit status to end with (after bench_end). */
 int bench_start(struct bench *b, const char *usage, const char *what, int argc, char **argv, struct err *err);
 void bench_end(struct bench *b);
+
+/* For benches with options of their own: --set's pairs into param[]; -1 is a usage error. */
+int bench_take_set(struct bench *b, struct err *err);
 
 /* kernel_get with "d=128 g=4" and with what --set gives of the kernel's parameters; prints registers and spills on stderr. */
 int bench_kernel(struct bench *b, const char *kernel, const char *params, struct kernel *out, struct err *err);
