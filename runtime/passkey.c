@@ -17,7 +17,6 @@ struct passkey_filler {
     const struct tokenizer *tokenizer;
     char *text;    /* owned */
     size_t *start; /* [count + 1] where each sentence begins, and the end of the last; owned */
-    int *tokens;   /* [count] of each sentence by itself, at least 1; owned */
     size_t count;
 };
 
@@ -36,7 +35,6 @@ void passkey_filler_close(struct passkey_filler *f)
         return;
     free(f->text);
     free(f->start);
-    free(f->tokens);
     free(f);
 }
 
@@ -89,18 +87,13 @@ int passkey_filler_open(struct passkey_filler **out, const struct tokenizer *t, 
         goto fail;
     }
     f->start = err_alloc(len + 1, sizeof *f->start, "the filler", err);
-    f->tokens = err_alloc(len, sizeof *f->tokens, "the filler", err);
-    if (!f->start || !f->tokens)
+    if (!f->start)
         goto fail;
     size_t begin = 0;
     for (size_t i = 0; i < len; i++) {
         if (i + 1 < len && !sentence_ends(f->text, begin, i))
             continue;
-        int n = count_tokens(t, f->text + begin, i + 1 - begin, err);
-        if (n < 0)
-            goto fail;
-        f->start[f->count] = begin;
-        f->tokens[f->count++] = n < 1 ? 1 : n;
+        f->start[f->count++] = begin;
         begin = i + 1;
     }
     f->start[f->count] = len;
@@ -122,34 +115,44 @@ static char *put_filler(char *at, const struct passkey_filler *f, size_t from, s
     return at;
 }
 
+static size_t filler_bytes(const struct passkey_filler *f, size_t sentences)
+{
+    size_t len = f->start[f->count], rest = sentences % f->count;
+    return sentences / f->count * len + f->start[rest];
+}
+
+/* The whole text with that many sentences of filler, the caller's to free; NULL with *err where memory is out. */
+static char *compose(const struct passkey_filler *f, size_t sentences, double depth, const char *line, struct err *err)
+{
+    size_t before = (size_t)(depth * (double)sentences + 0.5);
+    char *text = err_alloc(strlen(hint) + filler_bytes(f, sentences) + strlen(line) + strlen(question) + 1, 1,
+                           "a prompt", err);
+    if (!text)
+        return NULL;
+    char *at = put_filler(stpcpy(text, hint), f, 0, before);
+    at = put_filler(stpcpy(at, line), f, before, sentences);
+    strcpy(at, question);
+    return text;
+}
+
 int passkey_prompt(const struct passkey_filler *f, int tokens, double depth, const char *key, char **text,
                    struct err *err)
 {
     char line[96];
     snprintf(line, sizeof line, "\nThe pass key is %s. Remember it. %s is the pass key.\n", key, key);
-    int a = count_tokens(f->tokenizer, hint, strlen(hint), err),
-        b = count_tokens(f->tokenizer, line, strlen(line), err);
-    int c = count_tokens(f->tokenizer, question, strlen(question), err);
-    if (a < 0 || b < 0 || c < 0)
-        return -1;
-    int64_t room = (int64_t)tokens - a - b - c;
-    size_t sentences = 0, bytes = strlen(hint) + strlen(line) + strlen(question) + 1;
-    for (; room >= f->tokens[sentences % f->count]; sentences++) {
-        size_t s = sentences % f->count;
-        room -= f->tokens[s];
-        bytes += f->start[s + 1] - f->start[s];
+    /* A sentence by itself has other tokens than in the text, so the whole text is counted: fit sentences fit, over do not. */
+    size_t fit = 0, over = 0;
+    while (over == 0 || over - fit > 1) {
+        size_t tried = over == 0 ? 2 * fit + 1 : fit + (over - fit) / 2;
+        char *whole = compose(f, tried, depth, line, err);
+        int n = whole ? count_tokens(f->tokenizer, whole, strlen(whole), err) : -1;
+        free(whole);
+        if (n < 0)
+            return -1;
+        *(n <= tokens ? &fit : &over) = tried;
     }
-    if (sentences == 0)
+    if (fit == 0)
         return err_set(err, "--lengths %d: leaves no room for filler", tokens);
-    char *at = err_alloc(bytes, 1, "a prompt", err);
-    if (!at)
-        return -1;
-    *text = at;
-    size_t before = (size_t)(depth * (double)sentences + 0.5);
-    at = stpcpy(at, hint);
-    at = put_filler(at, f, 0, before);
-    at = stpcpy(at, line);
-    at = put_filler(at, f, before, sentences);
-    stpcpy(at, question);
-    return 0;
+    *text = compose(f, fit, depth, line, err);
+    return *text ? 0 : -1;
 }
