@@ -31,6 +31,6 @@ int cuda_pick(struct cuda_backend *c, struct sampler *s, int row, int32_t *id, s
         dev->download_async(dev, &pick->token, token, sizeof pick->token, err) != 0 || dev->sync(dev, err) != 0)
         return -1;
     *id = pick->token;
-    sampler_picked(s, *id);
+    sampler_picked(s);
     return 0;
 }

@@ -137,6 +137,14 @@ int cascade_check(const struct cascade_params *p, struct err *err)
     return 0;
 }
 
+bool cascade_equal(const struct cascade_params *a, const struct cascade_params *b)
+{
+    return a->sinks == b->sinks && a->subcaches == b->subcaches && a->window == b->window && a->span == b->span &&
+           a->stride == b->stride && a->ema == b->ema && a->eager == b->eager && a->reduction == b->reduction &&
+           a->policy == b->policy && a->positions == b->positions && a->select == b->select &&
+           a->span_score == b->span_score && !memcmp(a->every, b->every, (size_t)a->subcaches * sizeof *a->every);
+}
+
 int cascade_rows(const struct cascade_params *p)
 {
     return p->sinks + p->window + p->span;

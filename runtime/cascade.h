@@ -50,6 +50,9 @@ struct cascade_params cascade_defaults(void);
  * fall, 0 <= gamma <= 1, S >= 0, T >= 1). Returns 0, or -1 with *err naming option and value. */
 int cascade_check(const struct cascade_params *p, struct err *err);
 
+/* Whether both are the same cascade: what one has kept means the same to the other. */
+bool cascade_equal(const struct cascade_params *a, const struct cascade_params *b);
+
 /* Rows of one head's cache: S + W + B. Fits an int for every checked p. */
 int cascade_rows(const struct cascade_params *p);
 

@@ -129,7 +129,7 @@ int cascade_options_finish(struct cascade_options *o, int ctx_train, struct err 
     }
     if (o->preset == PRESET_STREAMING && !o->subcaches_given)
         p->subcaches = 1;
-    if (read_schedule(o->schedule, p, err))
+    if (o->schedule && read_schedule(o->schedule, p, err))
         return -1;
     if (!o->window_given)
         p->window = default_window(p, ctx_train);
@@ -139,6 +139,13 @@ int cascade_options_finish(struct cascade_options *o, int ctx_train, struct err 
             p->span /= 2;
     }
     return cascade_check(p, err);
+}
+
+void cascade_options_adopt(struct cascade_options *o, const struct cascade_params *p)
+{
+    o->p = *p;
+    o->schedule = NULL;
+    o->window_given = o->subcaches_given = o->span_given = o->reduction_given = true;
 }
 
 void cascade_options_copy(struct cascade_options *to, const struct cascade_options *from)

@@ -11,7 +11,7 @@ enum cascade_preset { PRESET_NONE, PRESET_PAPER, PRESET_STREAMING };
 struct cascade_options {
     struct cascade_params p; /* holds what was given; cascade_options_finish fills in the rest */
     int preset;
-    const char *schedule;
+    const char *schedule; /* NULL: p.every is as it should be */
     bool window_given, subcaches_given, span_given,
         reduction_given;     /* single options win over a preset and the defaults */
     struct option table[24]; /* ends with a NULL name */
@@ -26,6 +26,9 @@ void cascade_options_without_attention(struct cascade_options *o);
 /* After parsing: preset, schedule by name, default window and span, cascade_check. ctx_train is the model's trained context in
  * tokens, or 0 where there is no model. Returns 0, or -1 with *err naming option and value (a usage error). */
 int cascade_options_finish(struct cascade_options *o, int ctx_train, struct err *err);
+
+/* Takes a cascade that is known whole, a saved stream's: all its values are as if given, and options that are parsed later win. */
+void cascade_options_adopt(struct cascade_options *o, const struct cascade_params *p);
 
 /* A copy that stands on its own (the table points into its own struct), for another set of options on top of these. */
 void cascade_options_copy(struct cascade_options *to, const struct cascade_options *from);

@@ -80,6 +80,16 @@ void chat_restart(struct chat *c)
     c->begun = false;
 }
 
+bool chat_begun(const struct chat *c)
+{
+    return c->begun;
+}
+
+void chat_resume(struct chat *c)
+{
+    c->begun = true;
+}
+
 struct turn {
     struct encoder *encoder;
     struct ids *out;

@@ -4,6 +4,8 @@
 /* A conversation as token ids, by the chat template of the model's family (gen/chat.lua). Only the next turn is ever made, so that a
  * conversation of any length needs no memory. */
 
+#include <stdbool.h>
+
 #include "err.h"
 #include "tokenizer.h"
 
@@ -24,5 +26,9 @@ int chat_turn(struct chat *c, const char *system, const char *user, struct ids *
 
 /* Begins anew: the next turn is a first one. */
 void chat_restart(struct chat *c);
+
+/* Whether there was a first turn; and, for a conversation out of a file, that there was one. */
+bool chat_begun(const struct chat *c);
+void chat_resume(struct chat *c);
 
 #endif

@@ -6,25 +6,27 @@
 
 #include "chat.h"
 #include "cmd.h"
-#include "generate.h"
+#include "keep.h"
 
 /* What was done in the whole conversation, for the last line. */
 struct talk {
     struct session s;
-    struct sampler *sampler;
     struct chat *chat;
     const char *system;
     int64_t read, made; /* tokens */
     double read_seconds, made_seconds;
 };
 
-/* A llama_chunk_fn. */
-static int read_chunk(void *user, struct backend *be, const int32_t *tokens, int T)
+/* Feeds what the user said, until an interrupt. 0, -1 with *err, or FEED_STOPPED. */
+static int read_turn(struct talk *t, const struct ids *ids, struct err *err)
 {
-    struct talk *t = user;
-    t->read += T;
-    for (int i = 0; i < T; i++)
-        sampler_accept(t->sampler, tokens[i]);
+    size_t stride = (size_t)t->s.stream->cascade.stride;
+    for (size_t done = 0; done < ids->count && !interrupt_seen(); done += stride) {
+        size_t T = ids->count - done < stride ? ids->count - done : stride;
+        if (weir_stream_feed(t->s.stream, ids->id + done, T, weir_error_of(err)))
+            return -1;
+        t->read += (int64_t)T;
+    }
     return interrupt_seen() ? FEED_STOPPED : 0;
 }
 
@@ -35,19 +37,42 @@ static int take_turn(struct talk *t, const struct generate_options *o, const cha
     int rc = chat_turn(t->chat, t->system, said, &ids, err);
     double begin = session_clock();
     if (rc == 0)
-        rc = llama_feed(&t->s.backend, &t->s.model, &t->s.cascade, ids.id, ids.count, read_chunk, t, err);
+        rc = read_turn(t, &ids, err);
     t->read_seconds += session_clock() - begin;
-    int last_row = (int)((ids.count - 1) % (size_t)t->s.cascade.stride);
     ids_free(&ids);
     if (rc)
         return rc < 0 ? -1 : 0;
-    struct generation g = {.s = &t->s, .sampler = t->sampler, .options = o, .echo = stdout};
-    rc = generate(&g, last_row, err);
+    struct generation g = {.s = &t->s, .options = o, .echo = stdout};
+    rc = generate(&g, err);
     t->made += g.tokens;
     t->made_seconds += g.seconds;
     printf("\n");
     fflush(stdout);
     return rc;
+}
+
+/* The chat template, and with --load the conversation that is under way. */
+static int open_chat(struct talk *t, const struct keep *keep, const char *family, struct err *err)
+{
+    const struct stream_chat *saved = &t->s.stream->chat;
+    if (keep->load && !saved->begun)
+        return err_set(err, "%s: holds a text and no conversation; weir run --load goes on with it", keep->load);
+    if (keep->load && family && strcmp(family, saved->family) != 0)
+        return err_set(err, "--template %s: the conversation in %s was begun with %s", family, keep->load,
+                       saved->family);
+    if (chat_open(&t->chat, t->s.model->tokenizer, keep->load ? saved->family : family, NULL, err))
+        return -1;
+    if (keep->load)
+        chat_resume(t->chat);
+    return 0;
+}
+
+static int save_chat(struct talk *t, const struct keep *keep, struct err *err)
+{
+    struct stream_chat *c = &t->s.stream->chat;
+    c->begun = chat_begun(t->chat);
+    snprintf(c->family, sizeof c->family, "%s", chat_family(t->chat));
+    return keep_save(keep, &t->s, err);
 }
 
 /* Turns until the end of the input. Ctrl-C ends an answer, or a line that is being typed. */
@@ -94,6 +119,8 @@ int cmd_chat(int argc, char **argv, struct err *err)
     struct cascade_options cascade;
     struct session_options so;
     struct generate_options go;
+    struct keep keep;
+    keep_init(&keep);
     cascade_options_init(&cascade);
     session_options_init(&so, true);
     generate_options_init(&go, 1024);
@@ -108,23 +135,22 @@ int cmd_chat(int argc, char **argv, struct err *err)
         .usage = "weir chat -m MODEL [options]",
         .what = "A conversation in constant memory, one line a turn. Ctrl-C ends an answer, the end of the input "
                 "(Ctrl-D) the program.",
-        .group = {{"chat", own}, {"sampling", go.table}, {"model", so.table}, {"cascade", cascade.table}},
+        .group = {{"chat", own},
+                  {"streams that last", keep.table},
+                  {"sampling", go.table},
+                  {"model", so.table},
+                  {"cascade", cascade.table}},
     };
-    int status = options_parse(&set, argc, argv, err);
-    if (status != OPTIONS_GO)
-        return status;
-    if (generate_options_finish(&go, err))
-        return CMD_USAGE;
-    status = session_begin(&t.s, &so, &cascade, err);
-    if (status != CMD_OK)
-        return status;
-    status = CMD_FAILED;
-    if (sampler_open(&t.sampler, &go.sampler, t.s.model.shape.vocab, err))
+    int status = keep_parse(&keep, &set, &cascade, &go, argc, argv, err);
+    if (status == OPTIONS_GO)
+        status = generate_options_finish(&go, err) ? CMD_USAGE : keep_begin(&keep, &t.s, &so, &cascade, &go, err);
+    if (status != CMD_OK || !t.s.stream)
         goto done;
-    if (chat_open(&t.chat, t.s.tokenizer, family, NULL, err))
+    status = CMD_FAILED;
+    if (open_chat(&t, &keep, family, err))
         goto done;
     interrupt_catch();
-    if (talk_on(&t, &go, err))
+    if (talk_on(&t, &go, err) || save_chat(&t, &keep, err))
         goto done;
     char cache[160];
     session_describe_cache(&t.s, cache, sizeof cache);
@@ -133,7 +159,7 @@ int cmd_chat(int argc, char **argv, struct err *err)
     status = CMD_OK;
 done:
     chat_close(t.chat);
-    sampler_close(t.sampler);
     session_close(&t.s);
+    keep_close(&keep);
     return status;
 }

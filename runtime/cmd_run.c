@@ -5,7 +5,7 @@
 #include <cJSON.h>
 
 #include "cmd.h"
-#include "generate.h"
+#include "keep.h"
 #include "memory.h"
 
 struct run_options {
@@ -14,40 +14,33 @@ struct run_options {
 };
 
 struct prompt {
-    struct sampler *sampler;
     int64_t tokens;
     double seconds;
-    int rows; /* of the last chunk */
 };
 
-/* A llama_chunk_fn. The repeat penalty looks at the prompt, too. */
+/* A llama_chunk_fn. */
 static int read_chunk(void *user, struct backend *be, const int32_t *tokens, int T)
 {
-    struct prompt *p = user;
-    for (int i = 0; i < T; i++)
-        sampler_accept(p->sampler, tokens[i]);
     progress_line("%lld tokens read", (long long)be->seen(be));
     return 0;
 }
 
-/* Feeds the prompt. 0, -1 with *err, or FEED_STOPPED after an interrupt. */
+/* Feeds the prompt, if there is one. 0, -1 with *err, or FEED_STOPPED after an interrupt. */
 static int read_prompt(struct session *s, const struct run_options *o, struct prompt *p, struct err *err)
 {
     struct feed feed;
     double begin = session_clock();
     int rc = feed_open(&feed, s, o->special ? TOKENIZE_SPECIAL : 0, INT64_MAX, err);
     feed.fn = read_chunk;
-    feed.user = p;
-    if (rc == 0)
+    if (rc == 0 && weir_stream_seen(s->stream) == 0)
         rc = feed_bos(&feed, err);
-    if (rc == 0)
+    if (rc == 0 && (o->file || o->text))
         rc = o->file ? feed_file(&feed, o->file, err) : feed_text(&feed, o->text, strlen(o->text), true, err);
     p->tokens = feed.fed;
-    p->rows = feed.rows;
     p->seconds = session_clock() - begin;
     feed_close(&feed);
     progress_line(NULL);
-    if (rc == 0 && p->rows == 0)
+    if (rc == 0 && weir_stream_seen(s->stream) == 0)
         rc = err_set(err, "%s: the prompt is empty, and this model has no token to begin with",
                      o->file ? o->file : "-p");
     return rc;
@@ -66,9 +59,10 @@ static void print_json(const struct session *s, const struct prompt *p, const st
     cJSON_AddNumberToObject(top, "prompt_tokens_per_second", generate_rate(p->tokens, p->seconds));
     cJSON_AddNumberToObject(top, "generated_tokens", (double)g->tokens);
     cJSON_AddNumberToObject(top, "generated_tokens_per_second", generate_rate(g->tokens, g->seconds));
-    cJSON_AddNumberToObject(top, "window", s->cascade.window);
-    cJSON_AddNumberToObject(top, "reach", (double)cascade_reach(&s->cascade));
-    cJSON_AddNumberToObject(top, "cache_bytes", (double)s->backend.cache_bytes(&s->backend));
+    cJSON_AddNumberToObject(top, "stream_tokens", (double)weir_stream_seen(s->stream));
+    cJSON_AddNumberToObject(top, "window", s->stream->cascade.window);
+    cJSON_AddNumberToObject(top, "reach", (double)weir_stream_reach(s->stream));
+    cJSON_AddNumberToObject(top, "cache_bytes", (double)weir_stream_cache_bytes(s->stream));
     cJSON_AddNumberToObject(top, "peak_memory_bytes", (double)memory_peak());
     char *line = cJSON_PrintUnformatted(top);
     printf("%s\n", line ? line : "{}");
@@ -83,6 +77,8 @@ int cmd_run(int argc, char **argv, struct err *err)
     struct cascade_options cascade;
     struct session_options so;
     struct generate_options go;
+    struct keep keep;
+    keep_init(&keep);
     cascade_options_init(&cascade);
     session_options_init(&so, true);
     generate_options_init(&go, 256);
@@ -97,34 +93,39 @@ int cmd_run(int argc, char **argv, struct err *err)
     struct options set = {
         .usage = "weir run -m MODEL -p TEXT|-f FILE [-n N] [options]",
         .what = "Reads a text of any length through the cascade, in constant memory, and continues it.",
-        .group = {{"run", own}, {"sampling", go.table}, {"model", so.table}, {"cascade", cascade.table}},
+        .group = {{"run", own},
+                  {"streams that last", keep.table},
+                  {"sampling", go.table},
+                  {"model", so.table},
+                  {"cascade", cascade.table}},
     };
-    int status = options_parse(&set, argc, argv, err);
+    struct session s = {0};
+    struct prompt prompt = {0};
+    struct generation g = {.s = &s, .options = &go};
+    int status = keep_parse(&keep, &set, &cascade, &go, argc, argv, err);
     if (status != OPTIONS_GO)
-        return status;
-    if (!o.text == !o.file) {
+        goto done;
+    status = CMD_USAGE;
+    if ((o.text && o.file) || (!o.text && !o.file && !keep.load)) {
         err_set(err, "give the prompt with either -p TEXT or -f FILE");
-        return CMD_USAGE;
+        goto done;
     }
     if (generate_options_finish(&go, err))
-        return CMD_USAGE;
-
-    struct session s;
-    status = session_begin(&s, &so, &cascade, err);
-    if (status != CMD_OK)
-        return status;
-    struct prompt prompt = {0};
-    struct generation g = {.s = &s, .options = &go, .echo = o.json ? NULL : stdout, .keep = o.json};
-    status = CMD_FAILED;
-    if (sampler_open(&prompt.sampler, &go.sampler, s.model.shape.vocab, err))
         goto done;
-    g.sampler = prompt.sampler;
+    status = keep_begin(&keep, &s, &so, &cascade, &go, err);
+    if (status != CMD_OK)
+        goto done;
+    g.echo = o.json ? NULL : stdout;
+    g.keep = o.json;
+    status = CMD_FAILED;
     interrupt_catch();
     int rc = read_prompt(&s, &o, &prompt, err);
-    if (rc < 0 || (rc == 0 && generate(&g, prompt.rows - 1, err)))
+    if (rc < 0 || (rc == 0 && generate(&g, err)))
         goto done;
     if (rc == FEED_STOPPED)
         g.end = GENERATE_INTERRUPTED;
+    if (keep_save(&keep, &s, err))
+        goto done;
     if (o.json)
         print_json(&s, &prompt, &g);
     else
@@ -137,8 +138,8 @@ int cmd_run(int argc, char **argv, struct err *err)
             generate_rate(g.tokens, g.seconds), cache);
     status = CMD_OK;
 done:
-    sampler_close(prompt.sampler);
     generation_free(&g);
+    keep_close(&keep);
     session_close(&s);
     return status;
 }

@@ -28,17 +28,18 @@ struct passkey_row {
 
 /* Greedy completion of what was fed last: does it begin with the key? Stops at the first piece that differs. 1, 0, or -1 with
  * *err. */
-static int answers(struct session *s, int last_row, const char *key, float *logits, struct err *err)
+static int answers(struct session *s, const char *key, struct err *err)
 {
     size_t matched = 0;
     for (int i = 0; i < MAX_ANSWER; i++) {
-        if (s->backend.logits(&s->backend, last_row, 1, logits, err))
+        const float *logits = weir_stream_last(s->stream, err);
+        if (!logits)
             return -1;
         int32_t best = 0;
-        for (int32_t v = 1; v < s->model.shape.vocab; v++)
+        for (int32_t v = 1; v < s->model->model.shape.vocab; v++)
             best = logits[v] > logits[best] ? v : best;
         size_t len, j = 0;
-        const char *piece = tokenizer_piece(s->tokenizer, best, &len);
+        const char *piece = tokenizer_piece(s->model->tokenizer, best, &len);
         while (matched == 0 && j < len && piece[j] == ' ')
             j++;
         for (; j < len; j++) {
@@ -47,28 +48,26 @@ static int answers(struct session *s, int last_row, const char *key, float *logi
             if (!key[++matched])
                 return 1;
         }
-        if (llama_forward(&s->backend, &s->model, &best, 1, err))
+        if (weir_stream_chunk(s->stream, &best, 1, err))
             return -1;
-        last_row = 0;
     }
     return 0;
 }
 
 /* One prompt from an empty cache. 1 found, 0 not, -1 with *err. */
-static int try_prompt(struct session *s, const char *prompt, const char *key, float *logits, struct err *err)
+static int try_prompt(struct session *s, const char *prompt, const char *key, struct err *err)
 {
     struct feed feed;
-    s->backend.reset(&s->backend);
+    weir_stream_reset(s->stream);
     int rc = feed_open(&feed, s, 0, INT64_MAX, err);
     if (rc == 0)
         rc = feed_bos(&feed, err);
     if (rc == 0)
         rc = feed_text(&feed, prompt, strlen(prompt), true, err);
-    int rows = feed.rows;
     feed_close(&feed);
     if (rc >= 0 && interrupt_seen())
         rc = err_set(err, "interrupted");
-    return rc ? -1 : answers(s, rows - 1, key, logits, err);
+    return rc ? -1 : answers(s, key, err);
 }
 
 /* The key of one prompt: the same for all settings. */
@@ -87,12 +86,9 @@ static double depth_of(const struct passkey_options *o, int i)
 static int run_setting(struct session *s, const struct passkey_options *o, const struct passkey_filler *filler,
                        const struct eval_setting *setting, struct passkey_row *row, struct err *err)
 {
-    int status = session_start(s, &setting->p, err);
+    int status = session_start(s, &setting->p, NULL, err);
     if (status != CMD_OK)
         return status;
-    float *logits = err_alloc((size_t)s->model.shape.vocab, sizeof *logits, "logits", err);
-    if (!logits)
-        return CMD_FAILED;
     for (int l = 0; l < o->nlengths && status == CMD_OK; l++)
         for (int d = 0; d < o->depths && status == CMD_OK; d++) {
             char key[PASSKEY_DIGITS + 1], *prompt;
@@ -100,7 +96,7 @@ static int run_setting(struct session *s, const struct passkey_options *o, const
             make_key(key, o->seed, o->length[l], d);
             int found = passkey_prompt(filler, o->length[l], depth_of(o, d), key, &prompt, err);
             if (found == 0) {
-                found = try_prompt(s, prompt, key, logits, err);
+                found = try_prompt(s, prompt, key, err);
                 free(prompt);
             }
             if (found < 0)
@@ -109,7 +105,6 @@ static int run_setting(struct session *s, const struct passkey_options *o, const
             row[l].total += found == 1;
         }
     progress_line(NULL);
-    free(logits);
     return status;
 }
 
@@ -217,13 +212,13 @@ int eval_passkey(int argc, char **argv, struct err *err)
         free(row);
         return status;
     }
-    int n = eval_settings(&cascade, &compare, s.model.shape.ctx_train, setting, err);
-    status = n < 0 ? CMD_USAGE : passkey_filler_open(&filler, s.tokenizer, o.filler, err) ? CMD_FAILED : CMD_OK;
+    int n = eval_settings(&cascade, &compare, s.model->model.shape.ctx_train, setting, err);
+    status = n < 0 ? CMD_USAGE : passkey_filler_open(&filler, s.model->tokenizer, o.filler, err) ? CMD_FAILED : CMD_OK;
     interrupt_catch();
     for (int i = 0; i < n && status == CMD_OK; i++)
         status = run_setting(&s, &o, filler, &setting[i], row[i], err);
     if (status == CMD_OK && o.json)
-        print_json(&o, setting, row, n, gguf_path(s.model.gguf));
+        print_json(&o, setting, row, n, gguf_path(s.model->model.gguf));
     else if (status == CMD_OK)
         print_table(&o, setting, row, n);
     passkey_filler_close(filler);

@@ -38,7 +38,7 @@ static double nll(const float *x, int n, int32_t target)
 
 static void count_token(struct ppl *r, const float *logits, int32_t token)
 {
-    double v = nll(logits, r->s->model.shape.vocab, token);
+    double v = nll(logits, r->s->model->model.shape.vocab, token);
     r->sum += v;
     r->count++;
     if (r->dump)
@@ -49,7 +49,7 @@ static void count_token(struct ppl *r, const float *logits, int32_t token)
 static int score_chunk(void *user, struct backend *be, const int32_t *tokens, int T)
 {
     struct ppl *r = user;
-    size_t vocab = (size_t)r->s->model.shape.vocab;
+    size_t vocab = (size_t)r->s->model->model.shape.vocab;
     if (r->begun)
         count_token(r, r->last, tokens[0]);
     for (int row = 0; row < T; row += ROWS) {
@@ -79,10 +79,10 @@ static int run_setting(struct session *s, const struct ppl_options *o, const str
                        struct ppl *r, struct err *err)
 {
     struct feed feed;
-    int status = session_start(s, &setting->p, err);
+    int status = session_start(s, &setting->p, NULL, err);
     if (status != CMD_OK)
         return status;
-    size_t vocab = (size_t)s->model.shape.vocab;
+    size_t vocab = (size_t)s->model->model.shape.vocab;
     r->s = s;
     r->label = setting->label;
     r->err = err;
@@ -192,7 +192,7 @@ int eval_ppl(int argc, char **argv, struct err *err)
     struct aside dump = {.f = NULL};
     struct ppl result[EVAL_MAX_SETTINGS] = {{0}};
     status = CMD_FAILED;
-    if (eval_settings(&cascade, &compare, s.model.shape.ctx_train, setting, err) < 0) {
+    if (eval_settings(&cascade, &compare, s.model->model.shape.ctx_train, setting, err) < 0) {
         status = CMD_USAGE;
         goto done;
     }
@@ -208,7 +208,7 @@ int eval_ppl(int argc, char **argv, struct err *err)
     if (dump.f && aside_keep(&dump, false, err))
         status = CMD_FAILED;
     if (status == CMD_OK)
-        print_results(&o, setting, result, n, gguf_path(s.model.gguf));
+        print_results(&o, setting, result, n, gguf_path(s.model->model.gguf));
 done:
     aside_drop(&dump);
     session_close(&s);

@@ -62,7 +62,7 @@ int feed_open(struct feed *f, struct session *s, int flags, int64_t limit, struc
     memset(f, 0, sizeof *f);
     f->s = s;
     f->limit = limit;
-    return encoder_open(&f->encoder, s->tokenizer, flags, err);
+    return encoder_open(&f->encoder, s->model->tokenizer, flags, err);
 }
 
 void feed_close(struct feed *f)
@@ -90,35 +90,39 @@ int ids_append(struct ids *ids, const int32_t *id, size_t n, struct err *err)
 
 int feed_bos(struct feed *f, struct err *err)
 {
-    int32_t bos = tokenizer_bos(f->s->tokenizer);
-    return tokenizer_adds_bos(f->s->tokenizer) && bos >= 0 ? ids_append(&f->ids, &bos, 1, err) : 0;
+    int32_t bos = tokenizer_bos(f->s->model->tokenizer);
+    return tokenizer_adds_bos(f->s->model->tokenizer) && bos >= 0 ? ids_append(&f->ids, &bos, 1, err) : 0;
 }
 
-static int after_chunk(void *user, struct backend *be, const int32_t *tokens, int T)
+/* One chunk of the ids that were read. */
+static int feed_chunk(struct feed *f, const int32_t *id, int T, struct err *err)
 {
-    struct feed *f = user;
+    struct weir_stream *stream = f->s->stream;
+    if (weir_stream_chunk(stream, id, T, err))
+        return -1;
     f->fed += T;
-    f->rows = T;
-    int rc = f->fn ? f->fn(f->user, be, tokens, T) : 0;
+    int rc = f->fn ? f->fn(f->user, &stream->backend, id, T) : 0;
     return rc == 0 && interrupt_seen() ? FEED_STOPPED : rc;
 }
 
 /* Feeds what can be fed: whole chunks, and with `last` the rest. */
 static int drain(struct feed *f, bool last, struct err *err)
 {
-    size_t n = f->ids.count, stride = (size_t)f->s->cascade.stride;
+    size_t n = f->ids.count, stride = (size_t)f->s->stream->cascade.stride, done = 0;
     bool full = f->limit - f->fed <= (int64_t)n;
     if (full)
         n = (size_t)(f->limit - f->fed);
     else if (!last)
         n -= n % stride;
-    if (n > 0) {
-        int rc = llama_feed(&f->s->backend, &f->s->model, &f->s->cascade, f->ids.id, n, after_chunk, f, err);
+    while (done < n) {
+        size_t T = n - done < stride ? n - done : stride;
+        int rc = feed_chunk(f, f->ids.id + done, (int)T, err);
         if (rc)
             return rc;
-        f->ids.count -= n;
-        memmove(f->ids.id, f->ids.id + n, f->ids.count * sizeof *f->ids.id);
+        done += T;
     }
+    f->ids.count -= n;
+    memmove(f->ids.id, f->ids.id + n, f->ids.count * sizeof *f->ids.id);
     return full ? FEED_STOPPED : 0;
 }
 

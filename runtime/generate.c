@@ -29,6 +29,12 @@ void generate_options_init(struct generate_options *o, int64_t most)
     memcpy(o->table, rows, sizeof rows);
 }
 
+void generate_options_adopt(struct generate_options *o, const struct sampler_params *p)
+{
+    o->sampler = *p;
+    o->seed = (int64_t)p->seed;
+}
+
 int generate_options_finish(struct generate_options *o, struct err *err)
 {
     if (o->greedy)
@@ -93,46 +99,30 @@ static int put_text(struct generation *g, const char *bytes, size_t n, struct er
     return 0;
 }
 
-/* The next token after a row of the last chunk: picked by the machine where it can, else here. */
-static int next_token(struct generation *g, int row, float *logits, int32_t *id, struct err *err)
+int generate(struct generation *g, struct err *err)
 {
-    struct backend *be = &g->s->backend;
-    int status = be->pick ? be->pick(be, g->sampler, row, id, err) : 1;
-    if (status <= 0)
-        return status;
-    if (be->logits(be, row, 1, logits, err))
-        return -1;
-    *id = sampler_pick(g->sampler, logits);
-    sampler_accept(g->sampler, *id);
-    return 0;
-}
-
-int generate(struct generation *g, int row, struct err *err)
-{
-    struct session *s = g->s;
+    const struct weir_model *m = g->s->model;
+    struct weir_stream *stream = g->s->stream;
+    struct weir_error *error = weir_error_of(err);
     struct decoder decoder = {0};
-    float *logits = err_alloc((size_t)s->model.shape.vocab, sizeof *logits, "logits", err);
     char *bytes = NULL;
-    size_t room = 0;
+    size_t room = 0, piece;
+    int32_t id;
     int rc = -1;
-    if (!logits)
-        return -1;
     double begin = session_clock();
     for (g->end = GENERATE_LIMIT; g->tokens < g->options->most; g->tokens++) {
         if (interrupt_seen()) {
             g->end = GENERATE_INTERRUPTED;
             break;
         }
-        int32_t id;
-        if (next_token(g, row, logits, &id, err))
+        if (weir_stream_sample(stream, &id, error))
             goto done;
-        if (tokenizer_is_end(s->tokenizer, id) && !g->options->ignore_end) {
+        if (weir_model_ends(m, id) && !g->options->ignore_end) {
             g->end = GENERATE_END_TOKEN;
             g->end_token = id;
             break;
         }
-        size_t piece;
-        tokenizer_piece(s->tokenizer, id, &piece);
+        weir_token_text(m, id, &piece);
         if (piece + 8 > room) {
             char *grown = realloc(bytes, room = piece + 64);
             if (!grown) {
@@ -143,16 +133,14 @@ int generate(struct generation *g, int row, struct err *err)
         }
         if (g->keep && ids_append(&g->ids, &id, 1, err))
             goto done;
-        if (put_text(g, bytes, decoder_push(&decoder, s->tokenizer, id, bytes, room), err))
+        if (put_text(g, bytes, decoder_push(&decoder, m->tokenizer, id, bytes, room), err))
             goto done;
-        if (llama_forward(&s->backend, &s->model, &id, 1, err))
+        if (weir_stream_feed(stream, &id, 1, error))
             goto done;
-        row = 0;
     }
     rc = bytes ? put_text(g, bytes, decoder_flush(&decoder, bytes, room), err) : 0;
 done:
     g->seconds = session_clock() - begin;
-    free(logits);
     free(bytes);
     return rc;
 }

@@ -17,6 +17,8 @@ struct generate_options {
 
 /* Fills in the defaults and the table that options_parse reads into *o, which must stay where it is. */
 void generate_options_init(struct generate_options *o, int64_t most);
+/* Takes the sampling of a saved stream; options that are parsed later win. */
+void generate_options_adopt(struct generate_options *o, const struct sampler_params *p);
 /* After parsing: 0, or -1 with *err naming option and value (a usage error). */
 int generate_options_finish(struct generate_options *o, struct err *err);
 
@@ -25,7 +27,6 @@ enum generate_end { GENERATE_LIMIT, GENERATE_END_TOKEN, GENERATE_INTERRUPTED };
 /* One text that is being generated. */
 struct generation {
     struct session *s;
-    struct sampler *sampler;
     const struct generate_options *options;
     FILE *echo;       /* bytes go here as they come; NULL for none */
     bool keep;        /* collect text and ids below */
@@ -38,9 +39,9 @@ struct generation {
     int32_t end_token; /* with GENERATE_END_TOKEN: it was sampled and not fed */
 };
 
-/* Samples from the logits of row `row` of the last chunk on, feeds each token, and ends after options->most tokens, before an
- * end token, or when the user interrupts. Afterwards the cache holds all tokens that were printed. */
-int generate(struct generation *g, int row, struct err *err);
+/* Samples from where the stream stands, feeds each token, and ends after options->most tokens, before an end token, or when the user
+ * interrupts. Afterwards the cache holds all tokens that were printed. */
+int generate(struct generation *g, struct err *err);
 void generation_free(struct generation *g);
 
 /* Bytes as a text that JSON can hold: what is not UTF-8, and NUL, becomes U+FFFD. The caller frees; NULL when memory is out. */

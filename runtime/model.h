@@ -52,6 +52,11 @@ int model_open(struct model *m, const char *path, struct err *err);
 int model_from_gguf(struct model *m, struct gguf *g, struct err *err);
 void model_close(struct model *m);
 
+/* A fingerprint: SHA-256 of the shape and, of each tensor, type, shape and up to 16 KB of its data (all of a small one, else four
+ * pieces spread over it). It tells models and quantisations of one apart; it does not see a change of a few weights in the middle of a
+ * large matrix. The tokenizer is not in it. */
+void model_digest(const struct model *m, unsigned char digest[32]);
+
 /* Angle per position of rotated pair i (0 .. rope_dim/2 - 1), all scaling applied, in double. */
 double model_rope_freq(const struct model *m, int i);
 

@@ -30,7 +30,7 @@ void sample_state_accept(struct sample_state *s, int32_t *recent, int32_t id, in
 /* What a sampler's next pick starts from, for the kernel; recent [room] gets its ring. false where the ring is larger than that. */
 bool sampler_device_state(const struct sampler *s, struct sample_state *out, int32_t *recent, int room);
 
-/* The kernel picked id: leaves the sampler as sampler_pick and sampler_accept would have. */
-void sampler_picked(struct sampler *s, int32_t id);
+/* The kernel picked a token: leaves the sampler as sampler_pick would have. */
+void sampler_picked(struct sampler *s);
 
 #endif

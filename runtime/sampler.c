@@ -89,6 +89,33 @@ void sampler_accept(struct sampler *s, int32_t id)
         s->nrecent++;
 }
 
+int sampler_save(const struct sampler *s, struct sampler_state *out, struct err *err)
+{
+    *out = (struct sampler_state){.p = s->p, .random = s->random, .nrecent = s->nrecent};
+    out->recent = err_alloc((size_t)s->nrecent, sizeof *out->recent, "the sampler's state", err);
+    if (!out->recent)
+        return -1;
+    int oldest = s->nrecent < s->p.repeat_last ? 0 : s->next;
+    for (int i = 0; i < s->nrecent; i++)
+        out->recent[i] = s->recent[(oldest + i) % s->p.repeat_last];
+    return 0;
+}
+
+void sampler_restore(struct sampler *s, const struct sampler_state *from)
+{
+    sampler_reset(s);
+    if (s->p.seed == from->p.seed)
+        s->random = from->random;
+    for (int i = 0; i < from->nrecent; i++)
+        sampler_accept(s, from->recent[i]);
+}
+
+void sampler_reset(struct sampler *s)
+{
+    s->random = s->p.seed;
+    s->nrecent = s->next = 0;
+}
+
 /* Uniform in [0, 1): splitmix64. */
 static double draw(uint64_t *state)
 {
@@ -211,9 +238,8 @@ bool sampler_device_state(const struct sampler *s, struct sample_state *out, int
     return true;
 }
 
-void sampler_picked(struct sampler *s, int32_t id)
+void sampler_picked(struct sampler *s)
 {
     if (s->p.temperature > 0 && s->p.top_k != 1)
         draw(&s->random);
-    sampler_accept(s, id);
 }

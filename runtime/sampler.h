@@ -31,11 +31,27 @@ struct sampler; /* opaque; one stream of tokens */
 int sampler_open(struct sampler **out, const struct sampler_params *p, int vocab, struct err *err);
 void sampler_close(struct sampler *s);
 
-/* Tells the sampler of a token of the text, for the repetition penalty: those of the prompt (the last ones suffice), and each
- * one that was picked. An id outside the vocabulary is ignored. */
+/* Tells the sampler of a token of the text, for the repetition penalty: those of the prompt (the last ones suffice), and each one that
+ * was picked and fed. An id outside the vocabulary is ignored. */
 void sampler_accept(struct sampler *s, int32_t id);
 
 /* Picks a token; logits [vocab] fp32 are left as they are. NaN counts as minus infinity; of equal logits the lowest id comes first. */
 int32_t sampler_pick(struct sampler *s, const float *logits);
+
+/* What a sampler is between two picks, so that a stream can be saved and go on with the very tokens that it would have had. */
+struct sampler_state {
+    struct sampler_params p;
+    uint64_t random; /* counter of the random numbers */
+    int nrecent;     /* <= p.repeat_last */
+    int32_t *recent; /* [nrecent] oldest first, owned; free() it */
+};
+
+/* A copy of the state. Returns 0, or -1 when memory is out. */
+int sampler_save(const struct sampler *s, struct sampler_state *out, struct err *err);
+/* Puts a sampler, which may have been opened with other parameters, where the saved one was. Its random numbers go on only where it
+ * has the same seed. */
+void sampler_restore(struct sampler *s, const struct sampler_state *from);
+/* Forgets the text, and begins the random numbers anew. */
+void sampler_reset(struct sampler *s);
 
 #endif

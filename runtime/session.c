@@ -81,19 +81,9 @@ int session_open(struct session *s, const struct session_options *o, struct err 
     }
     if (o->backend.set && check_set(o->backend.set, err))
         return CMD_USAGE;
-    if (session_model_path(o->model, path, sizeof path, err) || model_open(&s->model, path, err))
+    if (session_model_path(o->model, path, sizeof path, err))
         return CMD_FAILED;
-    if (tokenizer_open(&s->tokenizer, s->model.gguf, err)) {
-        model_close(&s->model);
-        return CMD_FAILED;
-    }
-    if (tokenizer_vocab(s->tokenizer) > s->model.shape.vocab) {
-        err_set(err, "%s: the tokenizer has %d tokens, the embedding only %d; the file is damaged", path,
-                tokenizer_vocab(s->tokenizer), s->model.shape.vocab);
-        session_close(s);
-        return CMD_FAILED;
-    }
-    return CMD_OK;
+    return weir_model_open(&s->model, path, weir_error_of(err)) ? CMD_FAILED : CMD_OK;
 }
 
 static void show_loading(void *user, size_t done, size_t all)
@@ -102,32 +92,43 @@ static void show_loading(void *user, size_t done, size_t all)
     progress_line("loading weights: %.1f of %.1f GB", (double)done / 1e9, (double)all / 1e9);
 }
 
-int session_start(struct session *s, const struct cascade_params *p, struct err *err)
+struct backend_options session_machine(const struct session_options *so)
 {
-    const struct model_shape *m = &s->model.shape;
-    struct backend_options o = s->options->backend;
-    char note[512];
-    if (s->backend.close)
-        s->backend.close(&s->backend);
-    memset(&s->backend, 0, sizeof s->backend);
-    s->cascade = *p;
-    o.kind = s->options->cpu ? BACKEND_CPU : s->options->gpu >= 0 ? BACKEND_CUDA : BACKEND_AUTO;
-    o.gpu = s->options->gpu > 0 ? s->options->gpu : 0;
+    struct backend_options o = so->backend;
+    o.kind = so->cpu ? BACKEND_CPU : so->gpu >= 0 ? BACKEND_CUDA : BACKEND_AUTO;
+    o.gpu = so->gpu > 0 ? so->gpu : 0;
     o.progress = show_loading;
-    int failed = backend_open(&s->backend, &s->model, p, &o, note, sizeof note, err);
+    return o;
+}
+
+void session_warn(const struct session *s)
+{
+    const struct cascade_params *p = &s->stream->cascade;
+    int64_t positions = (int64_t)p->sinks + p->window + p->stride;
+    int trained = s->model->model.shape.ctx_train;
+    if (s->stream->note[0])
+        fprintf(stderr, "weir: %s\n", s->stream->note);
+    if (p->positions == POSITIONS_CACHE && positions > trained)
+        fprintf(stderr, "weir: warning: sinks + window + stride = %lld positions, and the model was trained with %d\n",
+                (long long)positions, trained);
+}
+
+int session_start(struct session *s, const struct cascade_params *p, const struct sampler_params *sampling,
+                  struct err *err)
+{
+    struct sampler_params defaults = sampler_defaults();
+    struct backend_options o = session_machine(s->options);
+    weir_stream_close(s->stream);
+    int failed = weir_stream_start(&s->stream, s->model, p, sampling ? sampling : &defaults, &o, err);
     progress_line(NULL);
     if (failed)
         return CMD_FAILED;
-    if (note[0])
-        fprintf(stderr, "weir: %s\n", note);
-    int64_t positions = (int64_t)p->sinks + p->window + p->stride;
-    if (p->positions == POSITIONS_CACHE && positions > m->ctx_train)
-        fprintf(stderr, "weir: warning: sinks + window + stride = %lld positions, and the model was trained with %d\n",
-                (long long)positions, m->ctx_train);
+    session_warn(s);
     return CMD_OK;
 }
 
-int session_begin(struct session *s, const struct session_options *o, struct cascade_options *c, struct err *err)
+int session_begin(struct session *s, const struct session_options *o, struct cascade_options *c,
+                  const struct sampler_params *sampling, struct err *err)
 {
     struct cascade_options copy = *c; /* a contradiction needs no model to be seen */
     memset(s, 0, sizeof *s);
@@ -136,7 +137,8 @@ int session_begin(struct session *s, const struct session_options *o, struct cas
     int status = session_open(s, o, err);
     if (status != CMD_OK)
         return status;
-    status = cascade_options_finish(c, s->model.shape.ctx_train, err) ? CMD_USAGE : session_start(s, &c->p, err);
+    status = cascade_options_finish(c, s->model->model.shape.ctx_train, err) ? CMD_USAGE
+                                                                             : session_start(s, &c->p, sampling, err);
     if (status != CMD_OK)
         session_close(s);
     return status;
@@ -144,24 +146,20 @@ int session_begin(struct session *s, const struct session_options *o, struct cas
 
 void session_close(struct session *s)
 {
-    if (s->backend.close)
-        s->backend.close(&s->backend);
-    if (s->tokenizer) {
-        tokenizer_close(s->tokenizer);
-        model_close(&s->model);
-    }
+    weir_stream_close(s->stream);
+    weir_model_close(s->model);
     memset(s, 0, sizeof *s);
 }
 
 void session_describe_cache(const struct session *s, char *out, size_t room)
 {
-    const struct cascade_params *p = &s->cascade;
-    int64_t reach = cascade_reach(p);
+    const struct cascade_params *p = &s->stream->cascade;
+    int64_t reach = weir_stream_reach(s->stream);
     char far[32];
     if (reach == INT64_MAX)
         snprintf(far, sizeof far, "unbounded");
     else
         snprintf(far, sizeof far, "%lld tokens", (long long)reach);
     snprintf(out, room, "cache: window %d (%d x %d, span %d), %d sinks, reach %s, %.1f MB", p->window, p->subcaches,
-             p->window / p->subcaches, p->span, p->sinks, far, (double)s->backend.cache_bytes(&s->backend) / 1e6);
+             p->window / p->subcaches, p->span, p->sinks, far, (double)weir_stream_cache_bytes(s->stream) / 1e6);
 }

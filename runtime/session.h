@@ -1,14 +1,13 @@
 #ifndef WEIR_SESSION_H
 #define WEIR_SESSION_H
 
-/* What run, chat and eval share: a model with its tokenizer, a backend with a cascade, and texts fed to them. */
+/* What run, chat, eval and bench share: options for libweir's model and stream, and texts fed to them. */
 
 #include <stdio.h>
 
-#include "backend.h"
 #include "cascade_options.h"
 #include "llama.h"
-#include "tokenizer.h"
+#include "weir_private.h"
 
 struct session_options {
     const char *model; /* NULL: WEIR_MODEL, else the default model in the cache folder */
@@ -28,21 +27,27 @@ int session_model_path(const char *given, char *path, size_t room, struct err *e
 
 struct session {
     const struct session_options *options;
-    struct model model;
-    struct tokenizer *tokenizer;
-    struct backend backend;
-    struct cascade_params cascade;
+    struct weir_model *model;   /* owned */
+    struct weir_stream *stream; /* owned */
 };
 
-/* Opens model and tokenizer. Returns an exit status; CMD_OK, or another with *err filled and nothing open. */
+/* Opens the model. Returns an exit status; CMD_OK, or another with *err filled and nothing open. */
 int session_open(struct session *s, const struct session_options *o, struct err *err);
 
-/* Opens the backend for a cascade, in place of the one that is open, if any. Writes its note and the
+/* Opens a stream with a cascade, in place of the one that is open, if any; sampling may be NULL. Writes its note and the
  * warning of a window beyond the trained context to stderr. Returns an exit status. */
-int session_start(struct session *s, const struct cascade_params *p, struct err *err);
+int session_start(struct session *s, const struct cascade_params *p, const struct sampler_params *sampling,
+                  struct err *err);
 
-/* All three at once: checks the options against each other, opens, starts. */
-int session_begin(struct session *s, const struct session_options *o, struct cascade_options *c, struct err *err);
+/* The machine that the options ask for. */
+struct backend_options session_machine(const struct session_options *o);
+
+/* Writes the stream's note, and the warning of a window beyond the trained context, to stderr. */
+void session_warn(const struct session *s);
+
+/* Both at once: checks the options against each other, opens, starts. */
+int session_begin(struct session *s, const struct session_options *o, struct cascade_options *c,
+                  const struct sampler_params *sampling, struct err *err);
 
 void session_close(struct session *s);
 
@@ -59,8 +64,7 @@ struct feed {
     struct ids ids;    /* read, and not yet fed */
     int64_t limit;     /* tokens to feed at most */
     int64_t fed;       /* tokens fed so far */
-    int rows;          /* rows of the last chunk, whose logits can be had */
-    llama_chunk_fn fn; /* called after each chunk; may be NULL */
+    llama_chunk_fn fn; /* called after each chunk, while its logits can be had; may be NULL */
     void *user;
 };
 

@@ -218,6 +218,7 @@ static void test_pick(void **state)
                 fail_msg("%s", err.msg);
             int32_t want = sampler_pick(here, logits);
             sampler_accept(here, want);
+            sampler_accept(there, want);
             assert_int_equal(id, want);
             assert_int_equal(llama_forward(&be, &m, &id, 1, &err), 0);
         }

@@ -112,8 +112,8 @@ static void model_costs(const struct model *m, double *bytes, double *flops, dou
 static int held(const struct model_bench *b)
 {
     struct cascade_state s;
-    cascade_state_at(&b->s.cascade, b->s.backend.seen(&b->s.backend), &s);
-    return cascade_held(&b->s.cascade, &s);
+    cascade_state_at(&b->s.stream->cascade, b->s.stream->backend.seen(&b->s.stream->backend), &s);
+    return cascade_held(&b->s.stream->cascade, &s);
 }
 
 /* --- rows ------------------------------------------------------------------------------------------------------------------------ */
@@ -163,11 +163,11 @@ static int compare_seconds(const void *a, const void *b)
 /* Feeds `tokens` tokens in chunks of T, with the last row's logits after each; adds the seconds a token to b->seconds. */
 static int feed(struct model_bench *b, int tokens, int T, struct err *err)
 {
-    struct backend *be = &b->s.backend;
+    struct backend *be = &b->s.stream->backend;
     for (int done = 0; done < tokens; done += T) {
         int n = tokens - done < T ? tokens - done : T;
         double start = session_clock();
-        if (llama_forward(be, &b->s.model, b->ids + (T > 1 ? 0 : done), n, err) != 0 ||
+        if (llama_forward(be, &b->s.model->model, b->ids + (T > 1 ? 0 : done), n, err) != 0 ||
             be->logits(be, n - 1, 1, b->logits, err) != 0)
             return -1;
         b->seconds[b->count++] = (session_clock() - start) / n;
@@ -178,10 +178,10 @@ static int feed(struct model_bench *b, int tokens, int T, struct err *err)
 /* Ends a group of times with its row: `keys` were held when it began. */
 static void finish(struct model_bench *b, const char *work, int keys, int T)
 {
-    const struct model_shape *m = &b->s.model.shape;
+    const struct model_shape *m = &b->s.model->model.shape;
     double bytes, flops, output,
         head = (double)m->head_dim * 4; /* bytes of a key in fp32; and operations of a key and value */
-    model_costs(&b->s.model, &bytes, &flops, &output);
+    model_costs(&b->s.model->model, &bytes, &flops, &output);
     qsort(b->seconds, (size_t)b->count, sizeof *b->seconds, compare_seconds);
     if (T == 1)
         row(b, work, keys, b->count, bytes + (double)m->layers * m->kv_heads * 2 * head * (keys + held(b)) / 2, 0);
@@ -193,9 +193,9 @@ static void finish(struct model_bench *b, const char *work, int keys, int T)
 
 static int run_prompts(struct model_bench *b, struct err *err)
 {
-    struct backend *be = &b->s.backend;
-    int T = b->s.cascade.stride < b->prompt ? b->s.cascade.stride : b->prompt, chunks = b->prompt / T;
-    int64_t full = (int64_t)b->s.cascade.sinks + b->s.cascade.window + b->s.cascade.stride;
+    struct backend *be = &b->s.stream->backend;
+    int T = b->s.stream->cascade.stride < b->prompt ? b->s.stream->cascade.stride : b->prompt, chunks = b->prompt / T;
+    int64_t full = (int64_t)b->s.stream->cascade.sinks + b->s.stream->cascade.window + b->s.stream->cascade.stride;
     for (int i = 0; i < chunks; i++) {
         be->reset(be);
         if (feed(b, T, T, err) != 0)
@@ -216,7 +216,7 @@ static int run_prompts(struct model_bench *b, struct err *err)
 
 static int run_cases(struct model_bench *b, struct err *err)
 {
-    struct backend *be = &b->s.backend;
+    struct backend *be = &b->s.stream->backend;
     if (feed(b, 4, 1, err) != 0) /* the file's pages are read, the threads awake */
         return -1;
     b->count = 0;
@@ -236,18 +236,18 @@ static int run_cases(struct model_bench *b, struct err *err)
 
 static int allocate(struct model_bench *b, struct err *err)
 {
-    int64_t most = (int64_t)b->prompt + b->tokens + b->s.cascade.window + b->s.cascade.sinks +
-                   2 * (int64_t)b->s.cascade.stride + 4;
+    int64_t most = (int64_t)b->prompt + b->tokens + b->s.stream->cascade.window + b->s.stream->cascade.sinks +
+                   2 * (int64_t)b->s.stream->cascade.stride + 4;
     uint64_t seed = 1;
     b->most = most;
     b->ids = err_alloc((size_t)most, sizeof *b->ids, "the prompt", err);
     b->seconds = err_alloc((size_t)most, sizeof *b->seconds, "the times", err);
-    b->logits = err_alloc((size_t)b->s.model.shape.vocab, sizeof *b->logits, "the logits", err);
+    b->logits = err_alloc((size_t)b->s.model->model.shape.vocab, sizeof *b->logits, "the logits", err);
     if (!b->ids || !b->seconds || !b->logits)
         return -1;
     for (int64_t i = 0; i < most; i++) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
-        b->ids[i] = (int32_t)((seed >> 33) % (uint64_t)b->s.model.shape.vocab);
+        b->ids[i] = (int32_t)((seed >> 33) % (uint64_t)b->s.model->model.shape.vocab);
     }
     return 0;
 }
@@ -265,23 +265,20 @@ static int open_model(struct model_bench *b, struct err *err)
     static const enum quant_type types[] = {QUANT_Q4_1, QUANT_Q4_0, QUANT_Q8_0, QUANT_Q4_K,
                                             QUANT_Q6_K, QUANT_BF16, QUANT_F16,  QUANT_F32};
     if (!b->shape)
-        return session_begin(&b->s, &b->session_options, &b->cascade, err);
+        return session_begin(&b->s, &b->session_options, &b->cascade, NULL, err);
     if (b->session_options.model) {
         err_set(err, "--shape and --model exclude each other");
         return CMD_USAGE;
     }
+    struct model random;
     b->s.options = &b->session_options;
-    if (model_random(&b->s.model, b->shape, types[b->type], wants_gpu(b), err) != 0)
+    if (model_random(&random, b->shape, types[b->type], wants_gpu(b), err) != 0)
         return CMD_USAGE;
-    if (cascade_options_finish(&b->cascade, b->s.model.shape.ctx_train, err) != 0)
+    if (weir_model_take(&b->s.model, &random, err) != 0)
+        return CMD_FAILED;
+    if (cascade_options_finish(&b->cascade, b->s.model->model.shape.ctx_train, err) != 0)
         return CMD_USAGE;
-    return session_start(&b->s, &b->cascade.p, err);
-}
-
-static void close_model(struct model_bench *b)
-{
-    session_close(&b->s); /* takes a file's model along */
-    model_close(&b->s.model);
+    return session_start(&b->s, &b->cascade.p, NULL, err);
 }
 
 int bench_model(int argc, char **argv, struct err *err)
@@ -315,7 +312,7 @@ int bench_model(int argc, char **argv, struct err *err)
     status = open_model(&b, err);
     if (status == CMD_OK && allocate(&b, err) != 0)
         status = CMD_FAILED;
-    bool gpu = status == CMD_OK && !strcmp(b.s.backend.name, "cuda");
+    bool gpu = status == CMD_OK && !strcmp(b.s.stream->backend.name, "cuda");
     if (status == CMD_OK && (gpu ? bench_model_cuda(&b, err) : measure_machine(&b, err) || run_cases(&b, err)) != 0)
         status = CMD_FAILED;
     if (b.format == BENCH_JSON && b.rows)
@@ -323,6 +320,6 @@ int bench_model(int argc, char **argv, struct err *err)
     free(b.ids);
     free(b.seconds);
     free(b.logits);
-    close_model(&b);
+    session_close(&b.s);
     return status;
 }

@@ -19,8 +19,8 @@ struct cuda_bench {
 static int held(const struct model_bench *b)
 {
     struct cascade_state s;
-    cascade_state_at(&b->s.cascade, b->s.backend.seen(&b->s.backend), &s);
-    return cascade_held(&b->s.cascade, &s);
+    cascade_state_at(&b->s.stream->cascade, b->s.stream->backend.seen(&b->s.stream->backend), &s);
+    return cascade_held(&b->s.stream->cascade, &s);
 }
 
 static int by_value(const void *a, const void *b)
@@ -69,12 +69,12 @@ static void row(struct cuda_bench *x, const char *work, int keys, double ms, dou
 static int feed(struct cuda_bench *x, int64_t n, double *took, struct err *err)
 {
     struct model_bench *b = x->b;
-    struct backend *be = &b->s.backend;
-    int stride = b->s.cascade.stride;
+    struct backend *be = &b->s.stream->backend;
+    int stride = b->s.stream->cascade.stride;
     double start = session_clock();
     for (int64_t done = 0; done < n;) {
         int T = n - done < stride ? (int)(n - done) : stride;
-        if (llama_forward(be, &b->s.model, b->ids, T, err) != 0)
+        if (llama_forward(be, &b->s.model->model, b->ids, T, err) != 0)
             return -1;
         done += T;
     }
@@ -90,16 +90,16 @@ static int run_prompt(struct cuda_bench *x, struct err *err)
     struct model_bench *b = x->b;
     double took;
     char work[64];
-    int64_t warm = 2 * (int64_t)b->s.cascade.stride;
+    int64_t warm = 2 * (int64_t)b->s.stream->cascade.stride;
     if (feed(x, warm < b->prompt ? warm : b->prompt, &took, err) != 0)
         return -1;
-    b->s.backend.reset(&b->s.backend);
+    b->s.stream->backend.reset(&b->s.stream->backend);
     if (feed(x, b->prompt, &took, err) != 0)
         return -1;
     snprintf(work, sizeof work, "prompt of %d tokens", b->prompt);
     row(x, work, held(b), took * 1e3 / b->prompt, 0, 0);
-    int64_t full = (int64_t)b->s.cascade.sinks + b->s.cascade.window + b->s.cascade.stride,
-            seen = b->s.backend.seen(&b->s.backend);
+    int64_t full = (int64_t)b->s.stream->cascade.sinks + b->s.stream->cascade.window + b->s.stream->cascade.stride,
+            seen = b->s.stream->backend.seen(&b->s.stream->backend);
     return b->full && seen < full ? feed(x, full - seen, &took, err) : 0;
 }
 
@@ -107,25 +107,25 @@ static int run_prompt(struct cuda_bench *x, struct err *err)
 
 static double token_bytes(const struct cuda_bench *x)
 {
-    return x->weight_bytes + (double)x->b->s.model.shape.layers * x->c->kv * 4.0 * held(x->b);
+    return x->weight_bytes + (double)x->b->s.model->model.shape.layers * x->c->kv * 4.0 * held(x->b);
 }
 
 /* Token after token, each picked on the GPU (greedy) and read back before the next one, as generation does. */
 static int run_decode(struct cuda_bench *x, struct err *err)
 {
     struct model_bench *b = x->b;
-    struct backend *be = &b->s.backend;
+    struct backend *be = &b->s.stream->backend;
     struct sampler_params greedy = sampler_defaults();
     struct sampler *s = NULL;
     int32_t id = b->ids[0];
     int rc = -1, keys = held(b);
     greedy.temperature = 0;
-    if (sampler_open(&s, &greedy, b->s.model.shape.vocab, err) != 0)
+    if (sampler_open(&s, &greedy, b->s.model->model.shape.vocab, err) != 0)
         return -1;
     b->count = 0;
     for (int i = -8; i < b->tokens; i++) {
         double start = session_clock();
-        if (llama_forward(be, &b->s.model, &id, 1, err) != 0 || be->pick(be, s, 0, &id, err) != 0)
+        if (llama_forward(be, &b->s.model->model, &id, 1, err) != 0 || be->pick(be, s, 0, &id, err) != 0)
             goto done;
         if (i >= 0)
             b->seconds[b->count++] = session_clock() - start;
@@ -157,7 +157,7 @@ static double linear_bytes(const struct cuda_linear *l)
 static int run_parts(struct cuda_bench *x, struct err *err)
 {
     const struct cuda_backend *c = x->c;
-    double layers = x->b->s.model.shape.layers, cache = layers * c->kv * 4.0 * held(x->b);
+    double layers = x->b->s.model->model.shape.layers, cache = layers * c->kv * 4.0 * held(x->b);
     const struct cuda_layer *l = &c->layer[0];
     const struct {
         const char *name;
@@ -188,13 +188,13 @@ static int run_parts(struct cuda_bench *x, struct err *err)
 
 int bench_model_cuda(struct model_bench *b, struct err *err)
 {
-    struct cuda_bench x = {.b = b, .c = b->s.backend.state};
+    struct cuda_bench x = {.b = b, .c = b->s.stream->backend.state};
     char gpu[GEN_GPU_MAX];
     int rc = -1;
     x.g.dev = x.c->dev;
     kernel_cache_default(&x.g.cache);
-    x.weight_bytes =
-        (double)x.c->weight_bytes - (b->s.model.embed != b->s.model.output ? (double)b->s.model.embed->bytes : 0);
+    x.weight_bytes = (double)x.c->weight_bytes -
+                     (b->s.model->model.embed != b->s.model->model.output ? (double)b->s.model->model.embed->bytes : 0);
     if (gen_open(&x.g.gen, NULL, err) == 0 &&
         gen_gpu_name(x.g.gen, x.c->dev.facts.name, x.c->dev.facts.sm, gpu, err) == 0 &&
         gen_gpu(x.g.gen, gpu, &x.g.gpu, err) == 0 && bench_copy(&x.g, err) == 0 && run_prompt(&x, err) == 0 &&
