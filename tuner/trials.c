@@ -277,9 +277,9 @@ int trials_add(struct trials *t, const struct trial *trial, struct err *err)
 
 /* ------------------------------------------------------------------------------------------------ look-up */
 
-static bool of_space(const struct trial *t, const struct tune_space *s)
+static bool of_space(const struct trial *t, const struct tune_space *s, bool any_revision)
 {
-    return !strcmp(t->gpu, s->gpu.name) && !strcmp(t->revision, s->revision) &&
+    return !strcmp(t->gpu, s->gpu.name) && (any_revision || !strcmp(t->revision, s->revision)) &&
            tune_problem_equal(&t->problem, &s->problem);
 }
 
@@ -288,16 +288,16 @@ const struct trial *trials_find(const struct trials *t, const struct tune_space 
     struct pairs tile;
     tune_space_config(s, config, &tile);
     for (int i = t->n - 1; i >= 0; i--)
-        if (of_space(&t->trial[i], s) && pairs_equal(&t->trial[i].config, &tile))
+        if (of_space(&t->trial[i], s, false) && pairs_equal(&t->trial[i].config, &tile))
             return &t->trial[i];
     return NULL;
 }
 
-void trials_of_space(const struct trials *t, const struct tune_space *s, const struct trial **slot)
+void trials_of_space(const struct trials *t, const struct tune_space *s, bool any_revision, const struct trial **slot)
 {
     memset(slot, 0, (size_t)s->all.nconfigs * sizeof *slot);
     for (int i = 0; i < t->n; i++) {
-        int config = of_space(&t->trial[i], s) ? tune_space_find(s, &t->trial[i].config) : -1;
+        int config = of_space(&t->trial[i], s, any_revision) ? tune_space_find(s, &t->trial[i].config) : -1;
         if (config >= 0)
             slot[config] = &t->trial[i];
     }

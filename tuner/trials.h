@@ -59,11 +59,12 @@ int trials_refresh(struct trials *t, struct err *err);
 /* Appends to the journal, on disk before it returns to memory's list. */
 int trials_add(struct trials *t, const struct trial *trial, struct err *err);
 
-/* The last trial of a config, or NULL. Trials of other revisions of the templates do not count. */
+/* The last trial of a config, or NULL (until the next trials_add). Trials of other revisions of the templates do not count. */
 const struct trial *trials_find(const struct trials *t, const struct tune_space *s, int config);
 
-/* Fills slot[config] (indices into s->all.config) with the last trial of each, NULL where there is none: for whole spaces. */
-void trials_of_space(const struct trials *t, const struct tune_space *s, const struct trial **slot);
+/* Fills slot[config] (indices into s->all.config) with the last trial of each, NULL where there is none: for whole spaces. The
+ * pointers hold until the next trials_add or trials_refresh. any_revision: also trials of other templates, as simulation wants. */
+void trials_of_space(const struct trials *t, const struct tune_space *s, bool any_revision, const struct trial **slot);
 
 /* One line of the journal (without its end), and back. The caller frees *line. */
 int trial_write(const struct trial *trial, char **line, struct err *err);
