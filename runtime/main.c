@@ -11,6 +11,7 @@ static const struct command {
 } commands[] = {
     {"doctor", cmd_doctor, "what this machine has, and what will run on it"},
     {"gen", cmd_gen, "render kernels, compile them for any GPU"},
+    {"tune", cmd_tune, "find the best tile of each kernel for a GPU"},
     {"bench", cmd_bench, "how fast this machine is, beside its limits"},
     {"run", cmd_run, "continue a text of any length"},
     {"chat", cmd_chat, "a conversation in constant memory"},

@@ -20,20 +20,21 @@ static const struct shape {
     {"llama-3.2-1b", 16, 2048, 32, 8, 8192, 128256, 131072, 500000, true},
     {"llama-3.2-3b", 28, 3072, 24, 8, 8192, 128256, 131072, 500000, true},
     {"llama-3.1-8b", 32, 4096, 32, 8, 14336, 128256, 131072, 500000, false},
-    {"llama-3.1-70b", 80, 8192, 64, 8, 28672, 128256, 131072, 500000, false},
     {"llama-2-7b", 32, 4096, 32, 32, 11008, 32000, 4096, 10000, false},
+    {"llama-2-13b", 40, 5120, 40, 40, 13824, 32000, 4096, 10000, false},
+    {"llama-3.1-70b", 80, 8192, 64, 8, 28672, 128256, 131072, 500000, false},
     {"mistral-7b", 32, 4096, 32, 8, 14336, 32768, 32768, 1000000, false},
 };
-enum { SHAPES = sizeof shapes / sizeof *shapes, PER_LAYER = 9 };
+enum { SHAPES = sizeof shapes / sizeof *shapes, PER_LAYER = 9, LAYERS_MAX = 80 };
 
 #define NAMES                                                                                                          \
-    "smollm2-135m|smollm2-1.7b|tinyllama-1.1b|llama-3.2-1b|llama-3.2-3b|llama-3.1-8b|llama-3.1-70b|llama-2-7b|"        \
-    "mistral-7b"
+    "smollm2-135m|smollm2-1.7b|tinyllama-1.1b|llama-3.2-1b|llama-3.2-3b|llama-3.1-8b|llama-2-7b|llama-2-13b|"          \
+    "llama-3.1-70b|mistral-7b"
 const char model_random_help[] = "random weights of a known shape: " NAMES;
 
 /* Tensors and weights of a random model: one allocation. */
 struct weights {
-    struct tensor tensor[3 + PER_LAYER * 80];
+    struct tensor tensor[3 + PER_LAYER * LAYERS_MAX];
     unsigned char data[];
 };
 
@@ -150,14 +151,50 @@ static void put_all(struct weights *w, struct model *m, const struct shape *s, e
     }
 }
 
+static const struct shape *find(const char *name, const char *option, struct err *err)
+{
+    for (const struct shape *s = shapes; s < shapes + SHAPES; s++)
+        if (!strcmp(s->name, name))
+            return s;
+    err_set(err, "%s %s: there are %s", option, name, NAMES);
+    return NULL;
+}
+
+static struct model_shape shape_of(const struct shape *s)
+{
+    return (struct model_shape){
+        .arch = "llama",
+        .layers = s->layers,
+        .hidden = s->hidden,
+        .heads = s->heads,
+        .kv_heads = s->kv_heads,
+        .head_dim = s->hidden / s->heads,
+        .ffn = s->ffn,
+        .vocab = s->vocab,
+        .ctx_train = s->ctx,
+        .norm_eps = 1e-5f,
+        .rope_dim = s->hidden / s->heads,
+        .rope_base = s->rope_base,
+        .rope_factor = 1,
+        .rope_interleaved = true,
+    };
+}
+
+int model_random_shape(struct model_shape *out, const char *name, struct err *err)
+{
+    const struct shape *s = find(name, "--model-shape", err);
+    if (!s)
+        return -1;
+    *out = shape_of(s);
+    return 0;
+}
+
 int model_random(struct model *m, const char *name, enum quant_type type, bool shared, struct err *err)
 {
-    const struct shape *s = shapes;
+    const struct shape *s = find(name, "--shape", err);
     *m = (struct model){0};
-    while (s < shapes + SHAPES && strcmp(s->name, name) != 0)
-        s++;
-    if (s == shapes + SHAPES)
-        return err_set(err, "--shape %s: there are %s", name, NAMES);
+    if (!s)
+        return -1;
     const struct quant_info *info = quant_info(type);
     if (s->hidden % info->block || s->ffn % info->block)
         return err_set(err, "--shape %s: its rows of %d and %d are no whole blocks of %s", name, s->hidden, s->ffn,
@@ -178,21 +215,6 @@ int model_random(struct model *m, const char *name, enum quant_type type, bool s
     }
     room = (struct room){.shared = shared, .at = room.used, .largest = room.largest};
     put_all(w, m, s, type, &room);
-    m->shape = (struct model_shape){
-        .arch = "llama",
-        .layers = s->layers,
-        .hidden = s->hidden,
-        .heads = s->heads,
-        .kv_heads = s->kv_heads,
-        .head_dim = s->hidden / s->heads,
-        .ffn = s->ffn,
-        .vocab = s->vocab,
-        .ctx_train = s->ctx,
-        .norm_eps = 1e-5f,
-        .rope_dim = s->hidden / s->heads,
-        .rope_base = s->rope_base,
-        .rope_factor = 1,
-        .rope_interleaved = true,
-    };
+    m->shape = shape_of(s);
     return 0;
 }

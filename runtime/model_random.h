@@ -13,4 +13,7 @@ extern const char model_random_help[];
  * there are, or how much memory is wanting. */
 int model_random(struct model *m, const char *name, enum quant_type type, bool shared, struct err *err);
 
+/* The shape alone, of a model named by --model-shape. */
+int model_random_shape(struct model_shape *out, const char *name, struct err *err);
+
 #endif

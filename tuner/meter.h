@@ -29,6 +29,11 @@ struct meter {
 /* GPU 0 of this machine, in a process of its own. home: folder of gen/ and templates/, or NULL. */
 int meter_device_open(struct meter *m, const char *home, struct err *err);
 
+/* The same with another device: open_bench opens it, in the process that measures. How tests bring one that hangs. */
+struct bench;
+int meter_device_open_with(struct meter *m, const char *home, int (*open_bench)(struct bench *b, struct err *err),
+                           double trial_seconds, struct err *err);
+
 /* A trial log. Configs that it does not hold are TRIAL_CONSTRAINTS. */
 int meter_table_open(struct meter *m, const char *path, struct err *err);
 

@@ -14,14 +14,15 @@ enum {
     OPEN_SECONDS = 90,  /* setting up a problem, the oracle's part included */
     TRIAL_SECONDS = 20, /* a config that takes longer hangs */
     ROUGH_RUNS = 3,     /* tell the hopeless ones */
-    FINE_RUNS = 12,
+    FINE_RUNS = 8,
     MARKS_PER_BATCH = 16,
     FLUSH_MIN = 64 << 20
 };
 static const double hopeless = 2; /* times the best so far: not worth a finer look */
 
 struct request {
-    bool hello, has_best;
+    enum { HELLO, OPEN, TRIAL } what; /* say what GPU it is; set the problem up; try a config */
+    bool has_best;
     double best_ms;
     struct tune_problem problem;
     struct pairs config, best;
@@ -32,6 +33,16 @@ struct reply {
     struct err err;
     struct device_facts facts;
     struct trial trial; /* its results; the parent knows the rest */
+};
+
+struct device_meter {
+    struct worker_job job;
+    struct worker worker;
+    struct compile_pool *pool;
+    char home[512];
+    int (*open_bench)(struct bench *b, struct err *err);
+    double trial_seconds;     /* a config that takes longer hangs */
+    struct tune_problem last; /* what the process has open */
 };
 
 /* ------------------------------------------------------------------------------------------------ in the process that measures */
@@ -48,15 +59,16 @@ struct gauge {
     unsigned char flushed;
 };
 
-static void *gauge_begin(void *home)
+static void *gauge_begin(void *user)
 {
+    const struct device_meter *d = user;
     struct gauge *g = calloc(1, sizeof *g);
     if (!g)
         return NULL;
     bench_init(&g->bench);
     g->bench.quiet = true;
-    g->bench.templates = home;
-    if (bench_open(&g->bench, &g->broken) != 0)
+    g->bench.templates = d->home;
+    if (d->open_bench(&g->bench, &g->broken) != 0)
         return g;
     g->flush_bytes = (size_t)g->bench.dev.facts.l2_bytes * 2;
     g->flush_bytes = g->flush_bytes > FLUSH_MIN ? g->flush_bytes : FLUSH_MIN;
@@ -208,15 +220,12 @@ static bool gauge_serve(void *state, const void *request, void *reply)
         return false;
     }
     r->facts = g->bench.dev.facts;
-    if (q->hello)
-        return true;
-    if (!g->problem || !tune_problem_equal(&g->problem->what, &q->problem)) {
+    if (q->what == OPEN) {
         forget_problem(g);
-        if (problem_open(&g->problem, &g->bench, &q->problem, &r->err) != 0) {
-            r->fatal = true;
-            return false;
-        }
+        r->fatal = problem_open(&g->problem, &g->bench, &q->problem, &r->err) != 0;
     }
+    if (q->what != TRIAL)
+        return !r->fatal;
     if (get_kernel(g, &q->config, &k, &r->err) != 0) {
         t->validity = TRIAL_COMPILE;
         return true;
@@ -232,14 +241,6 @@ static bool gauge_serve(void *state, const void *request, void *reply)
 }
 
 /* ------------------------------------------------------------------------------------------------ in the tuner */
-
-struct device_meter {
-    struct worker_job job;
-    struct worker worker;
-    struct compile_pool *pool;
-    char home[512];
-    struct tune_problem last; /* what the process has open */
-};
 
 static int device_ahead(struct meter *m, const struct tune_space *s, const int *config, int n, struct compiled *slots,
                         struct err *err)
@@ -268,6 +269,24 @@ static int ask(struct device_meter *d, const struct request *q, struct reply *r,
     return 0;
 }
 
+/* Has the process that measures set the problem up, unless it has: this may take longer than a trial. */
+static int open_there(struct device_meter *d, const struct tune_space *s, struct request *q, struct err *err)
+{
+    struct reply r;
+    enum worker_answer how;
+    if (d->worker.pid == 0 || !tune_problem_equal(&d->last, &s->problem)) {
+        q->what = OPEN;
+        memset(&r, 0, sizeof r);
+        if (ask(d, q, &r, OPEN_SECONDS, &how, err) != 0)
+            return -1;
+        if (how != WORKER_REPLIED || r.fatal)
+            return err_set(err, "%s", r.err.msg);
+        d->last = s->problem;
+    }
+    q->what = TRIAL;
+    return 0;
+}
+
 static int device_measure(struct meter *m, const struct tune_space *s, int config, int best, double best_ms,
                           struct compiled *slots, struct trial *out, struct err *err)
 {
@@ -288,8 +307,7 @@ static int device_measure(struct meter *m, const struct tune_space *s, int confi
     if (q.has_best)
         tune_space_config(s, best, &q.best);
     if (c->validity == TRIAL_CORRECT) {
-        bool opens = !tune_problem_equal(&d->last, &s->problem);
-        if (ask(d, &q, &r, opens ? OPEN_SECONDS : TRIAL_SECONDS, &how, err) != 0)
+        if (open_there(d, s, &q, err) != 0 || ask(d, &q, &r, d->trial_seconds, &how, err) != 0)
             return -1;
         if (how == WORKER_REPLIED && r.fatal)
             return err_set(err, "%s", r.err.msg);
@@ -306,7 +324,6 @@ static int device_measure(struct meter *m, const struct tune_space *s, int confi
             out->validity = how == WORKER_LATE ? TRIAL_TIMEOUT : TRIAL_RUNTIME;
         if (out->validity != TRIAL_CORRECT && !out->message[0])
             snprintf(out->message, sizeof out->message, "%.190s", r.err.msg);
-        d->last = s->problem;
     } else {
         out->validity = c->validity;
         memcpy(out->message, c->message, sizeof out->message);
@@ -336,7 +353,8 @@ static void device_close(struct meter *m)
     memset(m, 0, sizeof *m);
 }
 
-int meter_device_open(struct meter *m, const char *home, struct err *err)
+int meter_device_open_with(struct meter *m, const char *home, int (*open_bench)(struct bench *b, struct err *err),
+                           double trial_seconds, struct err *err)
 {
     struct request q;
     struct reply r;
@@ -348,8 +366,10 @@ int meter_device_open(struct meter *m, const char *home, struct err *err)
     if (!d)
         return -1;
     snprintf(d->home, sizeof d->home, "%s", home ? home : "");
-    d->job = (struct worker_job){sizeof(struct request), sizeof(struct reply), gauge_begin, gauge_serve, d->home};
-    q.hello = true;
+    d->job = (struct worker_job){sizeof(struct request), sizeof(struct reply), gauge_begin, gauge_serve, d};
+    d->open_bench = open_bench;
+    d->trial_seconds = trial_seconds;
+    q.what = HELLO;
     if (compile_pool_open(&d->pool, 0, d->home, err) == 0 && ask(d, &q, &r, OPEN_SECONDS, &how, err) == 0) {
         if (how == WORKER_REPLIED && !r.fatal) {
             m->facts = r.facts;
@@ -360,6 +380,11 @@ int meter_device_open(struct meter *m, const char *home, struct err *err)
     }
     device_close(m);
     return -1;
+}
+
+int meter_device_open(struct meter *m, const char *home, struct err *err)
+{
+    return meter_device_open_with(m, home, bench_open, TRIAL_SECONDS, err);
 }
 
 void meter_begin_trial(const struct tune_space *s, int config, struct trial *out)

@@ -77,7 +77,7 @@ static int read_facts(struct tune_space *s, struct err *err)
 }
 
 int tune_space_open(struct tune_space *s, struct gen *g, const char *gpu, const struct tune_problem *problem,
-                    struct err *err)
+                    const struct pairs *fixed, struct err *err)
 {
     struct gen_param params[TUNE_PARAMS_MAX];
     memset(s, 0, sizeof *s);
@@ -85,6 +85,13 @@ int tune_space_open(struct tune_space *s, struct gen *g, const char *gpu, const 
     s->problem = *problem;
     snprintf(s->gpu_arg, sizeof s->gpu_arg, "%s", gpu);
     int n = pairs_params(&s->problem.shape, params, 0);
+    for (int i = 0; fixed && i < fixed->n; i++) {
+        int has = gen_has_param(g, problem->kernel, fixed->at[i].name, err);
+        if (has < 0)
+            return -1;
+        if (has) /* others are for other kernels */
+            params[n++] = (struct gen_param){fixed->at[i].name, fixed->at[i].value};
+    }
     if (gen_gpu(g, gpu, &s->gpu, err) != 0 || gen_space(g, problem->kernel, gpu, params, n, &s->all, err) != 0)
         return -1;
     s->valid = err_alloc((size_t)s->all.nconfigs + 1, sizeof *s->valid, "a tuning space", err);

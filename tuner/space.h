@@ -41,9 +41,10 @@ struct tune_space {
     double bytes, flops; /* of a launch */
 };
 
-/* gpu: as for gen_render. g must outlive the space. The problem names every shape parameter and every size. */
+/* gpu: as for gen_render. g must outlive the space. The problem names every shape parameter and every size. fixed: tile parameters that
+ * are not to be searched, with their values; NULL: none. */
 int tune_space_open(struct tune_space *s, struct gen *g, const char *gpu, const struct tune_problem *problem,
-                    struct err *err);
+                    const struct pairs *fixed, struct err *err);
 void tune_space_close(struct tune_space *s);
 
 /* The tile of a config (index into all.config) as names and values. */

@@ -1,0 +1,82 @@
+#include "tune_shapes.h"
+
+#include <string.h>
+
+#include "runtime/attn_grid.h"
+
+enum { COPY_PIECES = 1 << 25 /* of 16 bytes: 512 MB */ };
+
+struct sizes_from {
+    const struct model_shape *shape;
+    const struct cascade_params *p;
+    int sms;
+};
+
+static int put(struct pairs *sizes, struct err *err, int n, const char *const *name, const long *value)
+{
+    for (int i = 0; i < n; i++)
+        if (pairs_put_long(sizes, name[i], value[i], err) != 0)
+            return -1;
+    return 0;
+}
+
+/* 1 where the kernel has sizes here, 0 where it is none to tune. */
+static int sizes_of(const char *kernel, const struct sizes_from *f, struct pairs *sizes, struct err *err)
+{
+    static const char *const chunk[] = {"tokens", "held", "heads", "kv_heads"};
+    long T = f->p->stride, held = f->p->sinks + f->p->window, heads = f->shape->heads, kv = f->shape->kv_heads;
+    long cascades = f->p->policy == POLICY_HOMOGENEOUS ? 1 : kv;
+    long keys = held + f->p->span / 2 + 1; /* half a span is pending, and the token itself */
+    memset(sizes, 0, sizeof *sizes);
+    if (!strcmp(kernel, "attn_prefill") || !strcmp(kernel, "attn_scores"))
+        return put(sizes, err, 4, chunk, (long[]){T, held, heads, kv}) == 0 ? 1 : -1;
+    if (!strcmp(kernel, "attn_turn"))
+        return put(sizes, err, 3, (const char *const[]){"tokens", "heads", "kv_heads"}, (long[]){T, heads, kv}) == 0
+                   ? 1
+                   : -1;
+    if (!strcmp(kernel, "attn_score_reduce"))
+        return put(sizes, err, 4, (const char *const[]){"tokens", "held", "heads", "cascades"},
+                   (long[]){T, held, heads, cascades}) == 0
+                   ? 1
+                   : -1;
+    if (!strcmp(kernel, "attn_decode"))
+        return put(sizes, err, 2, (const char *const[]){"keys", "kv_heads"}, (long[]){keys, kv}) == 0 ? 1 : -1;
+    if (!strcmp(kernel, "attn_merge"))
+        return put(sizes, err, 3, (const char *const[]){"keys", "cascades", "splits"},
+                   (long[]){keys, cascades, attn_decode_splits(f->sms, 2, (int)kv, (int)keys)}) == 0
+                   ? 1
+                   : -1;
+    if (!strcmp(
+            kernel,
+            "cascade_update")) { /* of what a chunk pushes out of sub-cache i, half or less goes further at each step */
+        long moved = 0;
+        for (int i = 1; i < f->p->subcaches; i++)
+            moved += T >> i;
+        return put(sizes, err, 3, (const char *const[]){"tokens", "moved", "kv_heads"}, (long[]){T, moved, kv}) == 0
+                   ? 1
+                   : -1;
+    }
+    if (!strcmp(kernel, "stream_copy"))
+        return put(sizes, err, 1, (const char *const[]){"n"}, (long[]){COPY_PIECES}) == 0 ? 1 : -1;
+    return 0;
+}
+
+int tune_problems_of(const struct model_shape *shape, const struct cascade_params *p, const char *type, int sms,
+                     struct tune_problem *out, struct err *err)
+{
+    struct model m = {.shape = *shape};
+    struct model_kernels list;
+    int n = 0;
+    if (model_kernels(&list, &m, p, type, err) != 0)
+        return -1;
+    for (int i = 0; i < list.n; i++) {
+        int has = sizes_of(list.at[i].kernel, &(struct sizes_from){shape, p, sms}, &out[n].sizes, err);
+        if (has < 0)
+            return -1;
+        if (has == 0)
+            continue;
+        snprintf(out[n].kernel, sizeof out[n].kernel, "%s", list.at[i].kernel);
+        out[n++].shape = list.at[i].shape;
+    }
+    return n;
+}
