@@ -226,7 +226,9 @@ static int tune_one(struct tune_command *c, struct tune *t, const struct tune_pr
     if (tune_space_open(&space, c->gen, c->gpu_arg, problem, &c->fixed, err) != 0)
         return -1;
     double *predicted = err_calloc((size_t)space.nvalid + 1, sizeof *predicted, "predictions", err);
-    int status = predicted ? tune_run(t, &space, predicted, &result, err) : -1;
+    int status = predicted ? tune_predict(&space, predicted, err) : -1;
+    if (status == 0)
+        status = tune_run(t, &space, predicted, &result, err);
     if (status == 0 && result.trials + result.known > 0) {
         print_result(c, &result);
         status = keep_best(c, &result, err);
