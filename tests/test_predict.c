@@ -55,7 +55,7 @@ static void open_space(struct tune_space *s, int problem, const char *gpu)
     struct err err = {""};
     snprintf(p.kernel, sizeof p.kernel, "%s", problems[problem].kernel);
     if (pairs_parse(&p.shape, problems[problem].shape, &err) != 0 ||
-        pairs_parse(&p.sizes, problems[problem].sizes, &err) != 0 || tune_space_open(s, gen, gpu, &p, &err) != 0)
+        pairs_parse(&p.sizes, problems[problem].sizes, &err) != 0 || tune_space_open(s, gen, gpu, &p, NULL, &err) != 0)
         fail_msg("%s", err.msg);
 }
 
