@@ -29,7 +29,7 @@ PIP    := python3 -m pip --disable-pip-version-check -q
 APT_PACKAGES := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libcjson-dev libpcre2-dev libcmocka-dev
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: all check check-model test test-gpu asan fuzz bench tune report bundle format help deps model text demo clean
+.PHONY: all check check-model check-gpu test test-gpu asan fuzz bench tune report bundle format help deps model text demo clean
 .SECONDARY:
 
 all: $(B)/weir                          ## build the program
@@ -130,6 +130,9 @@ asan:                                   ## the same tests under AddressSanitizer
 
 check-model: $(B)/weir $(B)/tests/check/check_model ## likelihoods of 1000 tokens against oracle and reference (minutes)
 	@sh tests/check/check_model.sh $(B) '$(MODEL)'
+
+check-gpu: $(B)/weir $(B)/tests/check/check_gpu text ## the model on GPU 0 beside the CPU: likelihoods and greedy tokens
+	@$(B)/tests/check/check_gpu -m '$(MODEL)' -f '$(CACHE)/prose.txt' --window 512
 
 FUZZ_SECONDS ?= 60
 fuzz:                                   ## each libFuzzer target for FUZZ_SECONDS (needs clang)
