@@ -172,15 +172,10 @@ DEVICE void cp_async16_once(void *shared, const void *global, bool valid)
                  "l"(global), "r"(valid ? 16 : 0), "l"(policy)
                  : "memory");
 }
-/* The first `bytes` (0..16) of it likewise, zeros behind them; nothing past them is read. */
-DEVICE void cp_async16_part(void *shared, const void *global, int bytes)
-{
-    u64 policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2, %3;" ::"r"(smem_address(shared)),
-                 "l"(global), "r"(bytes), "l"(policy)
-                 : "memory");
-}
+/* The first `bytes` (0..16) of it likewise; what lies behind them is not to be used. The whole piece is copied, which stays in memory
+ * that was allocated: that comes in multiples of more. (A size that only the machine knows is an illegal instruction on an H200
+ * when ptxas gives the copy a cache hint.) */
+DEVICE void cp_async16_part(void *shared, const void *global, int bytes) { cp_async16_once(shared, global, bytes > 0); }
 DEVICE void cp_async_commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /* Waits until at most n (a constant) of this thread's groups are still under way. */
 #define cp_async_wait(n) asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory")
