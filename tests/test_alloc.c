@@ -7,12 +7,13 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "gguf_writer.h"
 #include "runtime/llama.h"
-#include "runtime/tokenizer.h"
+#include "runtime/weir_private.h"
 
 #ifdef __has_feature /* clang's way to say it */
 #if __has_feature(address_sanitizer)
@@ -158,6 +159,40 @@ static int attempt_backend(struct err *err)
     return rc;
 }
 
+/* A stream to a file, and out of it. */
+static int attempt_saved_stream(struct err *err)
+{
+    static const int32_t tokens[40] = {1, 2, 3};
+    static const char path[] = "/tmp/weir-alloc-stream";
+    struct gguf *g;
+    struct model m;
+    struct weir_model *handle;
+    struct weir_stream *s = NULL, *again = NULL;
+    struct stream_file f;
+    struct cascade_params p = cascade_defaults();
+    struct sampler_params sampling = sampler_defaults();
+    struct backend_options o = {.kind = BACKEND_CPU, .threads = 2};
+    p.sinks = 2, p.window = 16, p.span = 2, p.stride = 8;
+    if (gguf_open_memory(&g, file.data, file.size, "file", err) < 0 || model_from_gguf(&m, g, err) < 0 ||
+        weir_model_take(&handle, &m, err) < 0)
+        return -1;
+    int rc = weir_stream_start(&s, handle, &p, &sampling, &o, err);
+    if (rc == 0)
+        rc = weir_stream_feed(s, tokens, 40, weir_error_of(err));
+    if (rc == 0)
+        rc = weir_stream_save(s, path, weir_error_of(err));
+    if (rc == 0)
+        rc = stream_file_open(&f, path, err);
+    if (rc == 0) {
+        rc = weir_stream_resume(&again, handle, &f, &sampling, &o, err);
+        stream_file_close(&f);
+    }
+    weir_stream_close(s);
+    weir_stream_close(again);
+    weir_model_close(handle);
+    return rc;
+}
+
 static void sweep(attempt_fn *attempt, enum tiny_tokenizer tokenizer)
 {
     struct tiny_model t = tiny_model_defaults();
@@ -215,6 +250,12 @@ static void a_backend(void **state)
     sweep(attempt_backend, TINY_NO_TOKENIZER);
 }
 
+static void a_saved_stream(void **state)
+{
+    sweep(attempt_saved_stream, TINY_NO_TOKENIZER);
+    remove("/tmp/weir-alloc-stream");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +264,7 @@ int main(void)
         cmocka_unit_test(a_tokenizer_of_pieces),
         cmocka_unit_test(a_stream_of_text),
         cmocka_unit_test(a_backend),
+        cmocka_unit_test(a_saved_stream),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

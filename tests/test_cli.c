@@ -178,6 +178,73 @@ static void failed_jobs(void **state)
     }
 }
 
+/* ---- streams that last ---- */
+
+/* The ids that the last `run --json` generated. */
+static cJSON *generated(void)
+{
+    cJSON *top = cJSON_Parse(out);
+    assert_non_null(top);
+    cJSON *ids = cJSON_DetachItemFromObject(top, "tokens");
+    cJSON_Delete(top);
+    return ids;
+}
+
+static void saved_streams(void **state)
+{
+    (void)state;
+    static const char cascade[] = "--window 48 --subcaches 3 --sinks 4 --span 4 --stride 16 --repeat-penalty 1.2";
+    assert_int_equal(weir("run -m tiny.gguf -p 'some words' -n 90 --seed 3 --ignore-end --json %s", cascade), 0);
+    cJSON *whole = generated();
+    assert_int_equal(
+        weir("run -m tiny.gguf -p 'some words' -n 40 --seed 3 --ignore-end --json --save stream %s", cascade), 0);
+    cJSON *part = generated();
+    assert_int_equal(weir("run -m tiny.gguf -n 50 --ignore-end --json --load stream --save stream"), 0);
+    cJSON *rest = generated();
+    assert_int_equal(cJSON_GetArraySize(rest), 50);
+    for (int i = 0; i < 90; i++)
+        assert_int_equal(cJSON_GetArrayItem(whole, i)->valueint,
+                         cJSON_GetArrayItem(i < 40 ? part : rest, i < 40 ? i : i - 40)->valueint);
+    cJSON_Delete(whole);
+    cJSON_Delete(part);
+    cJSON_Delete(rest);
+
+    /* The same options again are no contradiction, nor is another way to sample; another cascade is. */
+    assert_int_equal(weir("run -m tiny.gguf -n 2 --load stream %s --temp 0.3 -p 'and more'", cascade), 0);
+    assert_int_equal(weir("run -m tiny.gguf -n 2 --load stream --window 96"), 1);
+    failed_with("N=3 W=96");
+    assert_int_equal(weir("run -m tiny.gguf -n 2 --load stream --preset paper"), 1);
+    failed_with("--preset");
+    assert_int_equal(weir("run -m tiny.gguf -n 2 --load stream --span 5"), 2);
+    failed_with("--span 5");
+    assert_int_equal(weir("run -m tiny.gguf -n 2 --load stream --save no/such/folder"), 1);
+    failed_with("no/such/folder");
+    assert_int_equal(weir("run -m tiny.gguf -n 2 --load none"), 1);
+    failed_with("none");
+    assert_int_equal(weir("run -m tiny.gguf -n 2 --load tiny.gguf"), 1);
+    failed_with("is no stream that weir saved");
+    assert_int_equal(weir("chat -m tiny.gguf --load stream"), 1);
+    failed_with("holds a text and no conversation");
+}
+
+/* A conversation that is broken off and gone on with is the conversation in one go. */
+static void saved_conversations(void **state)
+{
+    (void)state;
+    static const char options[] = "-m tiny.gguf --template chatml --greedy -n 20 --window 48 --sinks 4 --span 4";
+    spill("first", "one two\n");
+    spill("second", "three\n");
+    spill("both", "one two\nthree\n");
+    assert_int_equal(weir("chat %s --save whole <both", options), 0);
+    assert_int_equal(weir("chat %s --save talk <first", options), 0);
+    assert_int_equal(weir("chat -m tiny.gguf --greedy -n 20 --load talk --save talk <second"), 0);
+    char compare[64];
+    snprintf(compare, sizeof compare, "cd %s && cmp whole talk", folder);
+    assert_int_equal(system(compare), 0);
+    assert_int_equal(weir("chat -m tiny.gguf --load talk --template llama3 <second"), 1);
+    failed_with("was begun with chatml");
+}
+
 /* ---- run and eval, on a tiny model of random weights ---- */
 
 /* Reads a dump of numbers, one a line; returns how many. */
@@ -470,6 +537,8 @@ int main(void)
         cmocka_unit_test(help),
         cmocka_unit_test(usage_errors),
         cmocka_unit_test(failed_jobs),
+        cmocka_unit_test(saved_streams),
+        cmocka_unit_test(saved_conversations),
         cmocka_unit_test(perplexity),
         cmocka_unit_test(runs),
         cmocka_unit_test(chats),
