@@ -109,6 +109,8 @@ demo:                                   ## from nothing to generated text: set-u
 	@$(B)/weir doctor
 	@echo; echo "== every kernel of the model, generated and compiled for an A6000 and an A100 =="
 	@$(B)/weir gen --all -m '$(MODEL)' --gpu a6000,a100 --cubin
+	@echo; echo "== the best tiles of an A6000 and an A100 side by side, predicted: neither GPU is here =="
+	@WEIR_WISDOM='$(B)/demo-wisdom' $(B)/weir tune attn_prefill attn_scores attn_decode --predict --gpu a6000,a100 -m '$(MODEL)' --window 2048 --stride 1024 --compile 8
 	@echo; echo "== the model, through the cascade, on this machine's CPU =="
 	@printf '%s\n' '$(DEMO_PROMPT)' | $(B)/weir chat -m '$(MODEL)' -n $(DEMO_TOKENS) --greedy
 

@@ -15,19 +15,22 @@
 #include "../tuner/wisdom_write.h"
 #include "cascade_options.h"
 #include "cmd.h"
+#include "cmd_tune_predict.h"
 #include "model_random.h"
 #include "options.h"
 
-enum { WORDS_MAX = 16, PROBLEMS_MAX = 256, GPUS_MAX = 8, QUICK_TRIALS = 12 };
+enum { WORDS_MAX = 16, PROBLEMS_MAX = 256, GPUS_MAX = TUNE_GPUS_MAX, QUICK_TRIALS = 12, LEADERS = 32 };
 
 struct tune_command {
     struct cascade_options cascade;
     const char *gpu, *shapes, *model, *budget, *simulate, *log, *wisdom, *export_t1, *export_t4, *templates, *set;
     int type, search, seed;
-    bool list, quick, merge, search_given;
+    bool list, quick, merge, search_given, predict, validate;
+    const char *report;
+    int compile;
     const char *word[WORDS_MAX];
     int nwords;
-    struct option table[24];
+    struct option table[32];
 
     struct pairs fixed; /* --set */
     struct gen *gen;
@@ -308,6 +311,47 @@ static int merge(struct tune_command *c, struct err *err)
     return status == 0 ? CMD_OK : CMD_FAILED;
 }
 
+/* ------------------------------------------------------------------------------------------------ without measuring */
+
+/* What the log has of the GPU, if there is one. */
+static int read_trials(const struct tune_command *c, struct trials *t, struct err *err)
+{
+    char path[700];
+    struct err missing;
+    log_path(c, path);
+    if (c->simulate || c->log)
+        return trials_open(t, c->simulate ? c->simulate : c->log, false, err);
+    if (access(path, R_OK) != 0 || trials_open(t, path, false, &missing) != 0)
+        memset(t, 0, sizeof *t);
+    return 0;
+}
+
+/* Adds the GPU and problems that *c stands at. */
+static int add_offline(struct tune_command *c, struct tune_offline *o, struct err *err)
+{
+    struct tune_offline_gpu *g = &o->gpu[o->ngpus];
+    g->problem = err_alloc((size_t)c->nproblems, sizeof *g->problem, "problems", err);
+    if (!g->problem || read_trials(c, &g->trials, err) != 0) {
+        free(g->problem);
+        return -1;
+    }
+    o->ngpus++;
+    memcpy(g->problem, c->problem, (size_t)c->nproblems * sizeof *g->problem);
+    g->nproblems = c->nproblems;
+    snprintf(g->arg, sizeof g->arg, "%s", c->gpu_arg);
+    make_head(c, &g->head);
+    wisdom_path(c, g->wisdom);
+    return 0;
+}
+
+static int run_offline(struct tune_command *c, const struct tune_offline *given, struct err *err)
+{
+    struct tune_offline o = *given;
+    o.compile = c->compile;
+    int status = c->predict ? cmd_tune_predict(&o, err) : c->validate ? cmd_tune_validate(&o, err) : CMD_OK;
+    return status == CMD_OK && c->report ? cmd_tune_report(&o, c->report, err) : status;
+}
+
 /* ------------------------------------------------------------------------------------------------ the command */
 
 /* The GPU by --gpu, by the simulated times, or the one that is here. */
@@ -337,8 +381,9 @@ static int run(struct tune_command *c, struct err *err)
     snprintf(names, sizeof names, "%s", c->gpu ? c->gpu : "");
     for (char *name = strtok_r(names, ",", &save); name && ngpus < GPUS_MAX; name = strtok_r(NULL, ",", &save))
         gpu[ngpus++] = name;
-    bool measures = !c->list;
-    if (!measures && ngpus == 0) {
+    bool offline = c->predict || c->validate || c->report, measures = !c->list && !offline;
+    struct tune_offline o = {.gen = c->gen, .fixed = &c->fixed};
+    if (!measures && ngpus == 0 && !c->validate) {
         gpu[ngpus++] = "a6000";
         gpu[ngpus++] = "a100";
         gpu[ngpus++] = "h200";
@@ -349,17 +394,26 @@ static int run(struct tune_command *c, struct err *err)
         err_set(err, "--gpu %s: one GPU is measured at a time", c->gpu);
         return CMD_USAGE;
     }
+    if (c->predict && c->wisdom && ngpus > 1)
+        return err_set(err, "--wisdom %s: a file holds one GPU; WEIR_WISDOM=FOLDER takes one of each", c->wisdom),
+               CMD_USAGE;
     for (int i = 0; i < (ngpus ? ngpus : 1) && status == CMD_OK; i++) {
         if (find_gpu(c, gpu[i], err) != 0 || find_problems(c, err) != 0)
-            return CMD_USAGE;
-        status = c->list ? list(c, err) : tune_all(c, err);
+            status = CMD_USAGE;
+        else if (offline)
+            status = add_offline(c, &o, err) == 0 ? CMD_OK : CMD_FAILED;
+        else
+            status = c->list ? list(c, err) : tune_all(c, err);
     }
+    if (status == CMD_OK && offline)
+        status = run_offline(c, &o, err);
+    cmd_tune_offline_free(&o);
     return status;
 }
 
 int cmd_tune(int argc, char **argv, struct err *err)
 {
-    struct tune_command c = {.type = 1, .seed = 1, .search = SEARCH_GUIDED};
+    struct tune_command c = {.type = 1, .seed = 1, .search = SEARCH_GUIDED, .compile = LEADERS};
     cascade_options_init(&c.cascade);
     const struct option rows[] = {
         {"--gpu", NULL, OPTION_TEXT, &c.gpu, "NAME[,NAME]",
@@ -381,6 +435,15 @@ int cmd_tune(int argc, char **argv, struct err *err)
         {"--wisdom", NULL, OPTION_TEXT, &c.wisdom, "FILE", "wisdom file to add the results to", 0, 0, NULL},
         {"--simulate", NULL, OPTION_TEXT, &c.simulate, "FILE", "take times from this trial log instead of a GPU", 0, 0,
          NULL},
+        {"--predict", NULL, OPTION_FLAG, &c.predict, NULL,
+         "measure nothing: predict the best tiles of --gpu (a6000,a100,h200), with reasons, and keep them as wisdom", 0,
+         0, NULL},
+        {"--validate", NULL, OPTION_FLAG, &c.validate, NULL,
+         "what the prediction is worth on the trials in the log of --gpu", 0, 0, NULL},
+        {"--report", NULL, OPTION_TEXT, &c.report, "FILE.html", "one page on spaces, trials and predictions of --gpu",
+         0, 0, NULL},
+        {"--compile", NULL, OPTION_INT, &c.compile, "N",
+         "leaders of a prediction that are compiled and looked at closely (32)", 0, 1 << 20, NULL},
         {"--merge", NULL, OPTION_FLAG, &c.merge, NULL, "merge the second of two wisdom files into the first", 0, 0,
          NULL},
         {"--templates", NULL, OPTION_TEXT, &c.templates, "DIR", "folder with gen/ and templates/", 0, 0, NULL},

@@ -26,14 +26,14 @@ static int predict_spec(const struct tune_space *s, int config, struct predictio
     return predict_time(&in, out, err);
 }
 
-static int predict_compiled(const struct crew *c, struct gen *gen, int config, struct prediction *out, struct err *err)
+static int predict_compiled(const struct tune_space *s, const struct kernel_cache *cache, struct gen *gen, int config,
+                            struct prediction *out, struct err *err)
 {
-    const struct tune_space *s = c->space;
     struct gen_param param[TUNE_PARAMS_MAX];
     struct pairs tile;
     struct kernel k;
     int n = tune_space_params(s, s->valid[config], &tile, param);
-    if (kernel_build(gen, &c->cache, s->problem.kernel, s->gpu_arg, param, n, &k, err) != 0)
+    if (kernel_build(gen, cache, s->problem.kernel, s->gpu_arg, param, n, &k, err) != 0)
         return -1;
     struct predict_input in = {&s->gpu, &k.gen, &k.cubin, &s->problem.sizes, s->bytes, s->flops};
     int status = predict_time(&in, out, err);
@@ -48,7 +48,7 @@ static void compile_one(void *context, int item, int thread)
     struct prediction p;
     if (!c->gen[thread] && gen_open(&c->gen[thread], home[0] ? home : NULL, &c->err[thread]) != 0)
         c->gen[thread] = NULL;
-    else if (predict_compiled(c, c->gen[thread], c->config[item], &p, &c->err[thread]) == 0)
+    else if (predict_compiled(c->space, &c->cache, c->gen[thread], c->config[item], &p, &c->err[thread]) == 0)
         c->out->sim[c->config[item]] = p;
 }
 
@@ -135,6 +135,22 @@ done:
     free(chosen);
     if (status != 0)
         predict_space_free(out);
+    return status;
+}
+
+int predict_space_add(const struct tune_space *s, struct predict_space *p, int config, struct err *err)
+{
+    struct kernel_cache cache;
+    kernel_cache_default(&cache);
+    struct place *place = err_calloc((size_t)p->n + 1, sizeof *place, "predictions", err);
+    int status = place ? predict_compiled(s, &cache, s->gen, config, &p->sim[config], err) : -1;
+    if (status == 0) {
+        p->compiled++;
+        sort(p, place);
+    } else {
+        p->sim[config].ms = 0;
+    }
+    free(place);
     return status;
 }
 

@@ -20,6 +20,9 @@ struct predict_space {
  * compiled whatever its place; NULL: none. -1 where nothing can be predicted; *err then says why of the last one. */
 int predict_space(const struct tune_space *s, int compile, bool (*keep)(void *user, int config), void *user,
                   struct predict_space *out, struct err *err);
+
+/* Takes one more config (an index into space->valid) through the second stage; the order follows. */
+int predict_space_add(const struct tune_space *s, struct predict_space *p, int config, struct err *err);
 void predict_space_free(struct predict_space *p);
 
 /* The better known prediction of a config. */

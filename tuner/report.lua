@@ -45,12 +45,15 @@ end
 
 ---------------------------------------------------------------------------------------------------- drawing
 
-local STEPS = 7 -- shades of a heat map
+-- Shades of a heat map, from the palest: the least share of the best that has it. Finer near the best, where the choice is.
+local SHADES = { 0, 0.5, 0.65, 0.78, 0.87, 0.93, 0.97 }
 
--- Shade of a time as a share of the best: 1 is the best, 0.4 and less the palest.
 local function shade(best, ms)
-  local share = best / ms
-  return math.max(0, math.min(STEPS - 1, math.floor((share - 0.4) / 0.6 * STEPS)))
+  local s = 0
+  for i, share in ipairs(SHADES) do
+    if best / ms >= share then s = i - 1 end
+  end
+  return s
 end
 
 -- A scale from values to pixels, linear or logarithmic, with its ticks.
@@ -463,7 +466,7 @@ article,.panel{background:var(--card);border:1px solid var(--line);border-radius
 figure{margin:22px 0 0}figcaption{font-size:13px;font-weight:600;margin-bottom:6px}svg{width:100%;height:auto;display:block}
 .tick{font-size:11px;fill:var(--quiet)}.name{font-size:11.5px;fill:var(--quiet)}.grid{stroke:var(--line)}.axis{stroke:var(--quiet)}
 .dot{fill:var(--h4);fill-opacity:.55}.dot.top{fill:var(--warm);fill-opacity:1;stroke:var(--card);stroke-width:1}.ideal{stroke:var(--quiet);stroke-dasharray:4 4}.best{fill:none;stroke:var(--warm);stroke-width:2}.cross{stroke:var(--warm);stroke-width:1.4;fill:none}
-.heat rect.top{stroke:var(--warm);stroke-width:2.5}.bad{fill:var(--bad)}.none{fill:var(--none)}.cell{font-size:11px;font-variant-numeric:tabular-nums;fill:var(--ink);pointer-events:none}
+.heat rect.top{stroke:var(--warm);stroke-width:2.5}.bad{fill:var(--bad);background:var(--bad)}.none{fill:var(--none);background:var(--none)}.cell{font-size:11px;font-variant-numeric:tabular-nums;fill:var(--ink);pointer-events:none}
 .h0{fill:var(--h0);background:var(--h0)}.h1{fill:var(--h1);background:var(--h1)}.h2{fill:var(--h2);background:var(--h2)}.h3{fill:var(--h3);background:var(--h3)}.h4{fill:var(--h4);background:var(--h4)}.h5{fill:var(--h5);background:var(--h5)}.h6{fill:var(--h6);background:var(--h6)}
 .t0,.t1,.t2,.t3{fill:#16202b;color:#16202b}.t4,.t5,.t6{fill:#fff;color:#fff}
 @media(prefers-color-scheme:dark){.t0,.t1,.t2,.t3{fill:#e6ebf0;color:#e6ebf0}.t4{fill:#fff;color:#fff}.t5,.t6{fill:#10161c;color:#10161c}}
@@ -493,8 +496,8 @@ function M.page(data)
   out.raw("</style></head><body><main><h1>What tiles do</h1>")
   out.add('<p class="lead">Tuning of weir\'s kernels, %s. Times are milliseconds a launch. The limit is what bytes and operations need at the rates that the GPU\'s maker gives. Predictions: %s.</p>',
     esc(data.made), esc(data.model))
-  out.raw('<p class="legend">slower')
-  for i = 0, STEPS - 1 do out.add('<i class="h%d"></i>', i) end
+  out.raw('<p class="legend">half as fast')
+  for i = 0, #SHADES - 1 do out.add('<i class="h%d"></i>', i) end
   out.raw('best &nbsp; <i class="bad"></i> failed &nbsp; <i class="none"></i> no valid config</p>')
   overview(out, groups)
   for g, studies in ipairs(groups) do
