@@ -14,6 +14,7 @@ static const struct kind {
     {"prefill", bench_prefill, "a chunk through attention, its scores and the cascade on the GPU; causal attention"},
     {"matvec", bench_matvec, "one token times matrices of each type on the GPU"},
     {"update", bench_update, "a chunk's way down the cascade on the GPU"},
+    {"stream", bench_stream, "a prompt of 1M tokens through one layer's attention, scores and cascade on the GPU"},
     {"model", bench_model, "a whole model on the CPU: prompt and decoding"},
     {0, 0, 0},
 };

@@ -15,6 +15,7 @@ void bench_init(struct bench *b)
     b->kv_heads = 8;
     b->head_dim = 128;
     b->layers = 8;
+    b->tokens = 1 << 20;
     b->type = 1;
 }
 
@@ -53,6 +54,8 @@ int bench_start(struct bench *b, const char *usage, const char *what, int argc, 
         {"--head-dim", NULL, OPTION_INT, &b->head_dim, "D", "64, 80, 96, 128 or 256 (128)", 1, 1024, NULL},
         {"--layers", NULL, OPTION_INT, &b->layers, "L", "layers whose caches take turns, so that no L2 holds them (8)",
          1, 1024, NULL},
+        {"--tokens", NULL, OPTION_INT, &b->tokens, "N", "bench stream: length of the prompt (1048576)", 1, INT32_MAX,
+         NULL},
         {"--type", NULL, OPTION_CHOICE, &b->type, "fp16|bf16", "data type (bf16)", 0, 0, NULL},
         {"--set", NULL, OPTION_TEXT, &b->set, "[KERNEL.]N=V[,...]",
          "tile parameters, of all kernels or of one: --set bn=32,attn_merge.u=2", 0, 0, NULL},

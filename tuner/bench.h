@@ -12,7 +12,7 @@
 #include "runtime/occupancy.h"
 #include "runtime/quant.h"
 
-cmd_fn bench_decode, bench_matvec, bench_prefill, bench_update, bench_model;
+cmd_fn bench_decode, bench_matvec, bench_prefill, bench_update, bench_stream, bench_model;
 
 enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON };
 
@@ -20,6 +20,7 @@ enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON };
 struct bench {
     struct cascade_options cascade;
     int heads, kv_heads, head_dim, layers, type, format;
+    int tokens;         /* of the prompt, for bench_stream */
     bool quiet;         /* no line on stderr for each kernel */
     bool whole_windows; /* --window was given; else a bench takes the sizes of the project's speed table */
     const char *set, *templates;

@@ -131,8 +131,7 @@ static int time_parts(struct prefill_bench *c, const char *work, const char *wha
     return 0;
 }
 
-/* Milliseconds that the tensor cores need at the least for two products of so many scores. */
-static double attention_limit(const struct bench *b, double scores)
+double prefill_bench_limit(const struct bench *b, double scores)
 {
     return 4 * scores * b->heads * b->head_dim / b->gpu.tensor_tflops / 1e9;
 }
@@ -146,11 +145,10 @@ static int run_chunk(struct bench *b, int window, int stride, struct err *err)
         goto done;
     snprintf(work, sizeof work, "chunk T=%d W=%d N=%d %d/%d heads d=%d %s", stride, window, c.u.p.subcaches, b->heads,
              b->kv_heads, b->head_dim, b->type ? "bf16" : "fp16");
-    double scores = (double)stride * c.held + 0.5 * stride * (stride + 1.0), limit = attention_limit(b, scores);
+    double scores = (double)stride * c.held + 0.5 * stride * (stride + 1.0), limit = prefill_bench_limit(b, scores);
     double turned = 4.0 * stride * (b->heads + b->kv_heads) * b->head_dim / b->copy_gbs / 1e6;
     double summed = 4.0 * (c.held + stride) * (b->heads + 2 * c.cascades) / b->copy_gbs / 1e6;
-    int all = CHUNK_TURN | CHUNK_PREFILL | CHUNK_SCORES | CHUNK_REDUCE | CHUNK_UPDATE;
-    if (time_parts(&c, work, "whole step with exact scores and eviction, a layer", all, 1.5 * limit, err) == 0 &&
+    if (time_parts(&c, work, "whole step with exact scores and eviction, a layer", CHUNK_ALL, 1.5 * limit, err) == 0 &&
         time_parts(&c, work, "attn_turn", CHUNK_TURN, turned, err) == 0 &&
         time_parts(&c, work, "attn_prefill", CHUNK_PREFILL, limit, err) == 0 &&
         time_parts(&c, work, "attn_scores", CHUNK_SCORES, limit / 2, err) == 0 &&
@@ -169,7 +167,7 @@ static int run_causal(struct bench *b, int T, struct err *err)
     if (prefill_bench_open(&c, b, 0, T, err) == 0) {
         snprintf(work, sizeof work, "causal T=%d %d/%d heads d=%d %s", T, b->heads, b->kv_heads, b->head_dim,
                  b->type ? "bf16" : "fp16");
-        status = time_parts(&c, work, "attn_prefill", CHUNK_PREFILL, attention_limit(b, 0.5 * T * (T + 1.0)), err);
+        status = time_parts(&c, work, "attn_prefill", CHUNK_PREFILL, prefill_bench_limit(b, 0.5 * T * (T + 1.0)), err);
     }
     prefill_bench_close(&c);
     return status;

@@ -7,7 +7,7 @@
 #include "bench_update.h"
 #include "runtime/step.h"
 
-enum { CHUNK_TURN = 1, CHUNK_PREFILL = 2, CHUNK_SCORES = 4, CHUNK_REDUCE = 8, CHUNK_UPDATE = 16 };
+enum { CHUNK_TURN = 1, CHUNK_PREFILL = 2, CHUNK_SCORES = 4, CHUNK_REDUCE = 8, CHUNK_UPDATE = 16, CHUNK_ALL = 31 };
 
 struct prefill_bench {
     struct bench *b;
@@ -21,13 +21,16 @@ struct prefill_bench {
     devptr o, lse;                               /* [T][heads][d], [heads][T] fp32 */
     devptr sums;                                 /* [heads][rows + T] fp32 */
     devptr step, rot;
-    int parts; /* what prefill_bench_layer launches, CHUNK_* */
+    int parts; /* what prefill_bench_layer launches, CHUNK_ALL or some of it */
 };
 
 /* A chunk of T tokens; over full caches of `window` tokens in b->layers layers, or over itself alone where window is 0. Close what was
  * opened even when it fails. */
 int prefill_bench_open(struct prefill_bench *c, struct bench *b, int window, int T, struct err *err);
 void prefill_bench_close(struct prefill_bench *c);
+
+/* Milliseconds that the tensor cores need at the least for two products of so many scores. */
+double prefill_bench_limit(const struct bench *b, double scores);
 
 /* Enqueues c->parts for one layer. */
 int prefill_bench_layer(struct prefill_bench *c, int layer, struct err *err);

@@ -9,7 +9,7 @@
 static int launch(struct update_bench *c, int part, int layer, int layers, struct err *err)
 {
     struct bench *b = c->b;
-    int tokens = c->p.stride, chunk_stride = b->kv_heads * b->head_dim, turning = c->p.positions == POSITIONS_CACHE;
+    int chunk_stride = b->kv_heads * b->head_dim, turning = c->p.positions == POSITIONS_CACHE;
     int select = (int)c->p.select, mean = c->p.span_score == SPAN_MEAN;
     int tpb = (int)gen_value(&c->update.gen, "tpb"), sl = (int)gen_value(&c->update.gen, "sl");
     int64_t chunk_layer = 0; /* all layers may read one chunk: it is 3 % of the bytes, and no L2 keeps it */
@@ -31,7 +31,7 @@ static int launch(struct update_bench *c, int part, int layer, int layers, struc
                            &chunk_stride,
                            &chunk_layer,
                            &c->chunk_score,
-                           &tokens,
+                           &c->tokens,
                            &c->plan[part],
                            &c->rot,
                            &c->moves,
@@ -138,7 +138,7 @@ int update_bench_open(struct update_bench *c, struct bench *b, int window, int s
     int most_nodes = 0;
     *c = (struct update_bench){.b = b, .p = b->cascade.p};
     c->p.window = window;
-    c->p.stride = stride;
+    c->p.stride = c->tokens = stride;
     if (cascade_check(&c->p, err) != 0)
         return -1;
     c->rows = cascade_rows(&c->p);

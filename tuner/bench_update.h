@@ -11,6 +11,7 @@ struct update_bench {
     struct bench *b;
     struct cascade_params p;
     int64_t t;                     /* tokens before the chunk */
+    int tokens;                    /* of the chunk */
     int rows, cascades, nlaunches; /* a layer */
     double moved;                  /* spans that one head moves, about: of those who meet a holder, half win */
     struct kernel update;
