@@ -19,7 +19,7 @@ kernel {
   },
   tile = {
     { "r", "plain: outputs a warp takes at a time", values = { 1, 2, 4 },
-      default = "w:sub(1, 1) ~= 'q' and to ~= 'gate' and n >= 1024 and 2 or 1" },
+      default = 1 },
     { "u", "plain: pieces of 16 bytes of each row that a lane takes at a time", values = { 1, 2, 3, 4, 8 },
       default = "w:sub(1, 1) == 'q' and 1 or n >= 1024 and 4 or n > 512 and 3 or 2" },
     { "cb", "quantised: groups of 32 weights of each row that a warp takes at a time", values = { 2, 4, 8 },
@@ -57,7 +57,7 @@ kernel {
     { "of_plain", "quant == 0 or r == 1 and u == 1", "r and u are of plain types" },
     { "of_quants", "quant == 1 or cb == 8 and sk == 1", "cb and sk are of quantised types" },
     { "whole_256", "block < 256 or cb == 8", "a block of 256 weights is taken whole" },
-    { "teams", "wp % sk == 0 and wp // sk <= 15", "warps that share a row meet at a barrier of their own" },
+    { "teams", "wp % sk == 0 and (sk == 1 or wp // sk <= 15)", "warps that share a row meet at a barrier of their own" },
     { "resident", "mb * (smem + smem_reserved) <= smem_per_sm", "the blocks that share a multiprocessor share its memory" },
   },
   args  = { "rows" },
