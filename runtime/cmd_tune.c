@@ -24,7 +24,7 @@ enum { WORDS_MAX = 16, PROBLEMS_MAX = 256, GPUS_MAX = TUNE_GPUS_MAX, QUICK_TRIAL
 struct tune_command {
     struct cascade_options cascade;
     const char *gpu, *shapes, *model, *budget, *simulate, *log, *wisdom, *export_t1, *export_t4, *templates, *set;
-    int type, search, seed;
+    int type, search, seed, replay;
     bool list, quick, merge, search_given, predict, validate;
     const char *report;
     int compile;
@@ -348,6 +348,8 @@ static int run_offline(struct tune_command *c, const struct tune_offline *given,
 {
     struct tune_offline o = *given;
     o.compile = c->compile;
+    if (c->replay)
+        return cmd_tune_replay(&o, c->replay, err);
     int status = c->predict ? cmd_tune_predict(&o, err) : c->validate ? cmd_tune_validate(&o, err) : CMD_OK;
     return status == CMD_OK && c->report ? cmd_tune_report(&o, c->report, err) : status;
 }
@@ -381,7 +383,7 @@ static int run(struct tune_command *c, struct err *err)
     snprintf(names, sizeof names, "%s", c->gpu ? c->gpu : "");
     for (char *name = strtok_r(names, ",", &save); name && ngpus < GPUS_MAX; name = strtok_r(NULL, ",", &save))
         gpu[ngpus++] = name;
-    bool offline = c->predict || c->validate || c->report, measures = !c->list && !offline;
+    bool offline = c->predict || c->validate || c->report || c->replay, measures = !c->list && !offline;
     struct tune_offline o = {.gen = c->gen, .fixed = &c->fixed};
     if (!measures && ngpus == 0 && !c->validate) {
         gpu[ngpus++] = "a6000";
@@ -440,6 +442,8 @@ int cmd_tune(int argc, char **argv, struct err *err)
          0, NULL},
         {"--validate", NULL, OPTION_FLAG, &c.validate, NULL,
          "what the prediction is worth on the trials in the log of --gpu", 0, 0, NULL},
+        {"--replay", NULL, OPTION_INT, &c.replay, "N",
+         "how many trials each search needs on the log's spaces, with N seeds", 1, 1000, NULL},
         {"--report", NULL, OPTION_TEXT, &c.report, "FILE.html", "one page on spaces, trials and predictions of --gpu",
          0, 0, NULL},
         {"--compile", NULL, OPTION_INT, &c.compile, "N",

@@ -33,6 +33,9 @@ int cmd_tune_validate(struct tune_offline *o, struct err *err);
 /* Writes the page about all problems on all GPUs. */
 int cmd_tune_report(struct tune_offline *o, const char *path, struct err *err);
 
+/* Prints how many trials each search needs on the spaces of the first GPU's log, over so many seeds (cmd_tune_replay.c). */
+int cmd_tune_replay(struct tune_offline *o, int seeds, struct err *err);
+
 void cmd_tune_offline_free(struct tune_offline *o);
 
 #endif

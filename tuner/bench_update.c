@@ -107,7 +107,7 @@ static int open_memory(struct update_bench *c, int most_nodes, struct err *err)
     struct bench *b = c->b;
     size_t layers = (size_t)b->layers, kv = (size_t)b->kv_heads, d = (size_t)b->head_dim, rows = (size_t)c->rows;
     size_t cascades = (size_t)c->cascades, tokens = (size_t)c->p.stride;
-    size_t sl = (size_t)gen_value(&c->update.gen, "sl"), nodes = (size_t)most_nodes;
+    size_t sl = UPDATE_SLICES_MAX, nodes = (size_t)most_nodes;
     return bench_random(b, layers * kv * rows * d, &c->k, err) || bench_random(b, layers * kv * rows * d, &c->v, err) ||
                    bench_random(b, layers * cascades * rows * 2, &c->score, err) ||
                    bench_put(b, NULL, layers * cascades * rows * sizeof(int64_t), &c->origin, err) ||

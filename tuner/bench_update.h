@@ -5,7 +5,8 @@
 
 #include "bench.h"
 
-enum { UPDATE_LAUNCHES_MAX = 512 };
+/* slices: the most that the kernel declares, since the tuner launches other tiles than the default. */
+enum { UPDATE_LAUNCHES_MAX = 512, UPDATE_SLICES_MAX = 8 };
 
 struct update_bench {
     struct bench *b;
