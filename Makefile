@@ -32,7 +32,7 @@ SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 .PHONY: all check check-model check-gpu test test-gpu asan fuzz bench tune report bundle format help deps model text demo clean
 .SECONDARY:
 
-all: $(B)/weir                          ## build the program
+all: $(B)/weir $(B)/libweir.so          ## build the program and the library
 
 help:                                   ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,13 @@ $(B)/weir: $(B)/runtime/main.o $(B)/libweir.a
 $(B)/libweir.a: $(OBJ)
 	@rm -f $@
 	@ar rcs $@ $^
+
+# For programs of others: exports what runtime/weir.h declares, and nothing else.
+$(B)/libweir.so: $(OBJ)
+	$(CC) $(OPT) $(SAN) -shared -Wl,-soname,libweir.so.0.1 -o $@.0.1 $^ $(LIBS)
+	@ln -sf $(@F).0.1 $@
+$(OBJ): CFLAGS += -fPIC -fvisibility=hidden
+$(OBJ): Makefile
 
 # Vector code is compiled for its own instruction set and chosen at run time.
 $(B)/%_avx2.o: CFLAGS += -mavx2 -mfma -mf16c
@@ -120,7 +127,7 @@ test:                                   ## all tests that need no GPU, with the 
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory -s model check
 
-check: $(B)/weir $(TBIN)
+check: $(B)/weir $(B)/libweir.so $(TBIN)
 	@WEIR=$(B)/weir MODEL='$(MODEL)' sh tests/run.sh $(TBIN)
 
 test-gpu: $(B)/tests/test_gpu           ## the kernels' cases on this machine's GPU, and compute-sanitizer over small ones

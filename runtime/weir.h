@@ -193,6 +193,7 @@ struct weir_kernel_facts {
     unsigned shared_bytes; /* dynamic shared memory of a block */
     int registers;         /* of a thread */
     int spill_bytes;       /* of a thread, stored and loaded */
+    const char *warning;   /* such as a cache on disk that could not be written; "" if all went well */
 };
 WEIR_API struct weir_kernel_facts weir_kernel_facts(const struct weir_kernel *kernel);
 
