@@ -165,18 +165,26 @@ DEVICE void cp_async16_zfill(void *shared, const void *global, bool valid)
                  "r"(valid ? 16 : 0)
                  : "memory");
 }
+/* The same address, but the assembler cannot take it apart: it is crossed with a zero that it does not know for one. ptxas 13.0
+ * splits a shared address into a register and a uniform one, and writes an illegal instruction where the copy has a cache hint as
+ * well ("LDGSTS [R19+UR0], desc[UR1]"). */
+DEVICE unsigned whole_address(const void *shared)
+{
+    unsigned r;
+    asm("{.reg .u32 z; mov.u32 z, %%tid.z; xor.b32 %0, %1, z;}" : "=r"(r) : "r"(smem_address(shared)));
+    return r;
+}
 /* The same for what is read once: it gives way in L2 before all else. */
 DEVICE void cp_async16_once(void *shared, const void *global, bool valid)
 {
     u64 policy;
     asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2, %3;" ::"r"(smem_address(shared)),
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2, %3;" ::"r"(whole_address(shared)),
                  "l"(global), "r"(valid ? 16 : 0), "l"(policy)
                  : "memory");
 }
 /* The first `bytes` (0..16) of it likewise; what lies behind them is not to be used. The whole piece is copied, which stays in memory
- * that was allocated: that comes in multiples of more. (A size that only the machine knows is an illegal instruction on an H200
- * when ptxas gives the copy a cache hint.) */
+ * that was allocated: that comes in multiples of more. */
 DEVICE void cp_async16_part(void *shared, const void *global, int bytes) { cp_async16_once(shared, global, bytes > 0); }
 DEVICE void cp_async_commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /* Waits until at most n (a constant) of this thread's groups are still under way. */

@@ -1,9 +1,9 @@
 """Decoding and prompts of a Llama-3.1-8B-shaped model by Hugging Face transformers, random weights in bf16 made on the GPU: what
 `weir bench model --shape llama-3.1-8b --type bf16` is put beside. Needs PyTorch and transformers.
 
-    python3 tests/bench/beside_transformers.py [context 16384] [prompt 65536]
+    python3 tests/bench/beside_transformers.py [context 16384] [prompt 65536 ...]
 
-Decoding is token after token with transformers' own cache holding `context` tokens, greedy; the prompt is one forward pass of its
+Decoding is token after token with transformers' own cache holding `context` tokens, greedy; a prompt is one forward pass of its
 tokens (flash attention by PyTorch's scaled_dot_product_attention), logits of the last one only.
 """
 import sys
@@ -34,9 +34,9 @@ def seconds(run):
 @torch.inference_mode()
 def main():
     context = int(sys.argv[1]) if len(sys.argv) > 1 else 16384
-    prompt = int(sys.argv[2]) if len(sys.argv) > 2 else 65536
+    prompts = [int(x) for x in sys.argv[2:]] or [65536]
     model = build()
-    ids = torch.randint(0, 128256, (1, max(context, prompt)), device="cuda")
+    ids = torch.randint(0, 128256, (1, max(context, *prompts)), device="cuda")
     state = model(ids[:, :context], use_cache=True, logits_to_keep=1)
     cache, token = state.past_key_values, state.logits[:, -1:].argmax(-1)
 
@@ -50,9 +50,9 @@ def main():
     decode(4)
     print(f"transformers decode, {context} tokens of context: {32 / seconds(lambda: decode(32)):.1f} tokens/s", flush=True)
     del cache, state
-    once = seconds(lambda: model(ids[:, :prompt], use_cache=True, logits_to_keep=1))
-    again = seconds(lambda: model(ids[:, :prompt], use_cache=True, logits_to_keep=1))
-    print(f"transformers prompt of {prompt} tokens: {prompt / min(once, again):.0f} tokens/s", flush=True)
+    for prompt in prompts:
+        took = [seconds(lambda: model(ids[:, :prompt], use_cache=True, logits_to_keep=1)) for _ in range(2 if prompt < 100000 else 1)]
+        print(f"transformers prompt of {prompt} tokens: {prompt / min(took):.0f} tokens/s", flush=True)
 
 
 main()
