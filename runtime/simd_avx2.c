@@ -1,6 +1,6 @@
 /* simd.h for AVX2 with FMA and F16C. */
 #if defined(__x86_64__)
-#include "simd.h"
+#include "simd_dot_avx2.h"
 
 #include <immintrin.h>
 
@@ -152,10 +152,13 @@ static void transpose(const float *src, size_t row, float *dst, size_t dst_k, in
     }
 }
 
-static void prepare(struct simd_row *x, enum quant_type type)
+static void matvec(enum quant_type type, const void *w, size_t row_bytes, int rows, const struct simd_row *x,
+                   float *out)
 {
-    (void)x; /* products in fp32, also where coarser ones are allowed */
-    (void)type;
+    if (dot_avx2_has(type))
+        dot_avx2_matvec(type, w, row_bytes, rows, x, out);
+    else
+        matvec_expanding(type, w, row_bytes, rows, x, out);
 }
 
 const struct simd simd_avx2 = {
@@ -163,8 +166,8 @@ const struct simd simd_avx2 = {
     .product = product,
     .expand = expand,
     .transpose = transpose,
-    .prepare = prepare,
-    .matvec = matvec_expanding,
+    .prepare = dot_avx2_prepare,
+    .matvec = matvec,
     .max = max,
     .exp2_sum = sum_of_exp2,
     .add_scaled = add_scaled,

@@ -13,283 +13,13 @@
 
 #include <cmocka.h>
 
-#include "runtime/cuda_api.h"
+#include "fake_driver.h"
 #include "runtime/device.h"
-
-/* The driver's state. Handles are numbers. */
-static struct {
-    int calls, fail_at, fail_with; /* call number fail_at fails so; 0: none does */
-    int contexts, streams, events, modules, graphs, execs, allocations;
-    int launches, overlapping, replays, syncs;
-    int smem_max;
-    bool capturing, current;
-    unsigned grid[3], block, smem;
-    void **args;
-} driver;
-
-static int call(void)
-{
-    return ++driver.calls == driver.fail_at ? driver.fail_with : CU_SUCCESS;
-}
-
-#define HANDLE(type) ((type)(uintptr_t)0x1000)
-#define MAKE(count, slot, type)                                                                                        \
-    do {                                                                                                               \
-        int status = call();                                                                                           \
-        if (status != CU_SUCCESS)                                                                                      \
-            return status;                                                                                             \
-        driver.count++;                                                                                                \
-        *(slot) = HANDLE(type);                                                                                        \
-        return CU_SUCCESS;                                                                                             \
-    } while (0)
-
-static int fake_error_name(int error, const char **name)
-{
-    *name = error == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : error == CU_OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : NULL;
-    return *name ? CU_SUCCESS : 1;
-}
-static int fake_error_string(int error, const char **text)
-{
-    *text = error == 700 ? "an illegal memory access was encountered" : NULL;
-    return *text ? CU_SUCCESS : 1;
-}
-static int fake_init(unsigned flags)
-{
-    return call();
-}
-static int fake_driver_version(int *version)
-{
-    *version = 13000;
-    return call();
-}
-static int fake_device_count(int *count)
-{
-    *count = 1;
-    return call();
-}
-static int fake_device_get(int *device, int ordinal)
-{
-    *device = 0;
-    return call();
-}
-static int fake_device_name(char *name, int len, int device)
-{
-    snprintf(name, (size_t)len, "Fake 9000");
-    return call();
-}
-static int fake_device_attribute(int *value, int attribute, int device)
-{
-    *value = attribute == CU_COMPUTE_CAPABILITY_MAJOR   ? 9
-             : attribute == CU_COMPUTE_CAPABILITY_MINOR ? 0
-                                                        : 1000 + attribute;
-    return call();
-}
-static int fake_device_memory(size_t *bytes, int device)
-{
-    *bytes = 1 << 30;
-    return call();
-}
-static int fake_context_retain(cu_context *context, int device)
-{
-    MAKE(contexts, context, cu_context);
-}
-static int fake_context_release(int device)
-{
-    driver.contexts--;
-    return CU_SUCCESS;
-}
-static int fake_context_set(cu_context context)
-{
-    driver.current = context == HANDLE(cu_context);
-    return call();
-}
-static int fake_stream_create(cu_stream *stream, unsigned flags)
-{
-    assert_int_equal(flags, CU_STREAM_NON_BLOCKING);
-    MAKE(streams, stream, cu_stream);
-}
-static int fake_stream_destroy(cu_stream stream)
-{
-    driver.streams--;
-    return CU_SUCCESS;
-}
-static int fake_stream_sync(cu_stream stream)
-{
-    assert_false(driver.capturing);
-    driver.syncs++;
-    return call();
-}
-static int fake_memory_info(size_t *left, size_t *total)
-{
-    *left = 512 << 20;
-    *total = 1 << 30;
-    return CU_SUCCESS;
-}
-static int fake_memory_alloc(cu_deviceptr *p, size_t bytes)
-{
-    int status = call();
-    assert_true(bytes > 0 && driver.current);
-    if (status != CU_SUCCESS)
-        return status;
-    if (bytes > 1 << 30)
-        return CU_OUT_OF_MEMORY;
-    driver.allocations++;
-    *p = (cu_deviceptr)(uintptr_t)malloc(bytes);
-    return CU_SUCCESS;
-}
-static int fake_memory_free(cu_deviceptr p)
-{
-    driver.allocations--;
-    free((void *)(uintptr_t)p);
-    return CU_SUCCESS;
-}
-static int fake_host_alloc(void **p, size_t bytes, unsigned flags)
-{
-    int status = call();
-    if (status != CU_SUCCESS)
-        return status;
-    driver.allocations++;
-    *p = malloc(bytes);
-    return CU_SUCCESS;
-}
-static int fake_host_free(void *p)
-{
-    driver.allocations--;
-    free(p);
-    return CU_SUCCESS;
-}
-static int fake_upload(cu_deviceptr dst, const void *src, size_t bytes, cu_stream stream)
-{
-    memcpy((void *)(uintptr_t)dst, src, bytes);
-    return call();
-}
-static int fake_download(void *dst, cu_deviceptr src, size_t bytes, cu_stream stream)
-{
-    memcpy(dst, (const void *)(uintptr_t)src, bytes);
-    return call();
-}
-static int fake_fill(cu_deviceptr dst, unsigned char byte, size_t bytes, cu_stream stream)
-{
-    memset((void *)(uintptr_t)dst, byte, bytes);
-    return call();
-}
-static int fake_module_load(cu_module *module, const void *image)
-{
-    MAKE(modules, module, cu_module);
-}
-static int fake_module_unload(cu_module module)
-{
-    driver.modules--;
-    return CU_SUCCESS;
-}
-static int fake_module_function(cu_function *function, cu_module module, const char *name)
-{
-    int status = call();
-    if (status != CU_SUCCESS)
-        return status;
-    *function = HANDLE(cu_function);
-    return strcmp(name, "absent") == 0 ? CU_NOT_FOUND : CU_SUCCESS;
-}
-static int fake_function_set(cu_function function, int attribute, int value)
-{
-    if (attribute == CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES)
-        driver.smem_max = value;
-    else
-        assert_true(attribute == CU_FUNC_PREFERRED_SHARED_MEMORY_CARVEOUT && value == 100);
-    return call();
-}
-static int fake_launch(cu_function function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                       unsigned bz, unsigned smem, cu_stream stream, void **args, void **extra)
-{
-    assert_true(driver.current && stream == HANDLE(cu_stream) && function == HANDLE(cu_function) && !extra && by == 1 &&
-                bz == 1);
-    driver.grid[0] = gx, driver.grid[1] = gy, driver.grid[2] = gz;
-    driver.block = bx, driver.smem = smem, driver.args = args;
-    driver.launches++;
-    return call();
-}
-static int fake_launch_config(const struct cu_launch_config *c, cu_function function, void **args, void **extra)
-{
-    assert_true(c->attributes == 1 && c->attribute->id == CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION &&
-                c->attribute->value.allowed == 1);
-    driver.overlapping++;
-    return fake_launch(function, c->gx, c->gy, c->gz, c->bx, c->by, c->bz, c->smem, c->stream, args, extra);
-}
-static int fake_event_create(cu_event *event, unsigned flags)
-{
-    MAKE(events, event, cu_event);
-}
-static int fake_event_destroy(cu_event event)
-{
-    driver.events--;
-    return CU_SUCCESS;
-}
-static int fake_event_record(cu_event event, cu_stream stream)
-{
-    return call();
-}
-static int fake_event_sync(cu_event event)
-{
-    return call();
-}
-static int fake_event_elapsed(float *ms, cu_event start, cu_event end)
-{
-    *ms = 1.5f;
-    return call();
-}
-static int fake_capture_begin(cu_stream stream, int mode)
-{
-    assert_false(driver.capturing);
-    int status = call();
-    driver.capturing = status == CU_SUCCESS;
-    return status;
-}
-static int fake_capture_end(cu_stream stream, cu_graph *graph)
-{
-    assert_true(driver.capturing);
-    driver.capturing = false;
-    MAKE(graphs, graph, cu_graph);
-}
-static int fake_graph_instantiate(cu_graph_exec *exec, cu_graph graph, unsigned long long flags)
-{
-    MAKE(execs, exec, cu_graph_exec);
-}
-static int fake_graph_destroy(cu_graph graph)
-{
-    driver.graphs--;
-    return CU_SUCCESS;
-}
-static int fake_exec_upload(cu_graph_exec exec, cu_stream stream)
-{
-    return call();
-}
-static int fake_exec_launch(cu_graph_exec exec, cu_stream stream)
-{
-    driver.replays++;
-    return call();
-}
-static int fake_exec_destroy(cu_graph_exec exec)
-{
-    driver.execs--;
-    return CU_SUCCESS;
-}
-
-static const struct cuda_api fake = {
-#define FAKE_SLOT(name, symbol, args) .name = fake_##name,
-    CUDA_CALLS(FAKE_SLOT)
-#undef FAKE_SLOT
-};
 
 static int fresh(void **state)
 {
-    memset(&driver, 0, sizeof driver);
+    memset(&fake_driver, 0, sizeof fake_driver);
     return 0;
-}
-
-static bool nothing_left(void)
-{
-    return driver.contexts == 0 && driver.streams == 0 && driver.events == 0 && driver.modules == 0 &&
-           driver.graphs == 0 && driver.execs == 0 && driver.allocations == 0 && !driver.capturing;
 }
 
 static const char cubin[] = "\177ELF...";
@@ -298,7 +28,7 @@ static void facts(void **state)
 {
     struct device dev;
     struct err err = {""};
-    assert_int_equal(device_cuda_open_with(&dev, &fake, 0, &err), 0);
+    assert_int_equal(device_cuda_open_with(&dev, &fake_api, 0, &err), 0);
     assert_string_equal(dev.kind, "cuda");
     assert_false(dev.wants_source);
     assert_string_equal(dev.facts.name, "Fake 9000");
@@ -307,11 +37,11 @@ static void facts(void **state)
     assert_int_equal(dev.facts.smem_per_block, 1097);
     assert_int_equal(dev.facts.driver, 13000);
     dev.close(&dev);
-    assert_true(nothing_left());
-    assert_int_equal(device_cuda_open_with(&dev, &fake, 1, &err), -1);
+    assert_true(fake_driver_nothing_left());
+    assert_int_equal(device_cuda_open_with(&dev, &fake_api, 1, &err), -1);
     assert_string_equal(err.msg, "there is no GPU number 1; the driver finds 1");
-    assert_int_equal(device_cuda_open_with(&dev, &fake, -1, &err), -1);
-    assert_true(nothing_left());
+    assert_int_equal(device_cuda_open_with(&dev, &fake_api, -1, &err), -1);
+    assert_true(fake_driver_nothing_left());
 }
 
 static void copies_and_launches(void **state)
@@ -324,18 +54,18 @@ static void copies_and_launches(void **state)
     static char large[100000];
     void *args[] = {&p};
     const struct launch l = {{7, 2, 3}, 128, 5000, args, false};
-    assert_int_equal(device_cuda_open_with(&dev, &fake, 0, &err), 0);
+    assert_int_equal(device_cuda_open_with(&dev, &fake_api, 0, &err), 0);
     assert_int_equal(dev.alloc(&dev, sizeof large, &p, &err), 0);
     assert_int_equal(dev.upload(&dev, p, "hello", 6, &err), 0);
-    assert_int_equal(driver.syncs, 0);
+    assert_int_equal(fake_driver.syncs, 0);
     assert_int_equal(dev.download(&dev, back, p, 6, &err), 0);
-    assert_int_equal(driver.syncs, 1);
+    assert_int_equal(fake_driver.syncs, 1);
     assert_string_equal(back, "hello");
     assert_int_equal(dev.fill(&dev, p, 'x', 2, &err), 0);
     assert_int_equal(dev.download(&dev, back, p, 6, &err), 0);
     assert_string_equal(back, "xxllo");
     assert_int_equal(dev.upload(&dev, p, large, sizeof large, &err), 0);
-    assert_int_equal(driver.syncs, 3); /* a large one is waited for */
+    assert_int_equal(fake_driver.syncs, 3); /* a large one is waited for */
     void *pinned;
     assert_int_equal(dev.alloc_pinned(&dev, sizeof large, &pinned, &err), 0);
     memset(pinned, 'y', sizeof large);
@@ -344,22 +74,22 @@ static void copies_and_launches(void **state)
     assert_int_equal(dev.wait(&dev, 3, &err), 0);
     assert_int_equal(dev.wait(&dev, 16, &err), -1);
     assert_int_equal(dev.download_async(&dev, pinned, p, 8, &err), 0);
-    assert_int_equal(driver.syncs, 3); /* nothing of that is */
+    assert_int_equal(fake_driver.syncs, 3); /* nothing of that is */
     dev.release_pinned(&dev, pinned);
     dev.release_pinned(&dev, NULL);
     assert_int_equal(dev.load(&dev, cubin, sizeof cubin, "attn_x", 70000, &k, &err), 0);
-    assert_int_equal(driver.smem_max, 70000);
+    assert_int_equal(fake_driver.smem_max, 70000);
     assert_int_equal(dev.launch(&dev, k, &l, &err), 0);
-    assert_true(driver.grid[0] == 7 && driver.grid[1] == 2 && driver.grid[2] == 3 && driver.block == 128 &&
-                driver.smem == 5000 && driver.args == args);
-    assert_int_equal(driver.overlapping, 0);
+    assert_true(fake_driver.grid[0] == 7 && fake_driver.grid[1] == 2 && fake_driver.grid[2] == 3 &&
+                fake_driver.block == 128 && fake_driver.smem == 5000 && fake_driver.args == args);
+    assert_int_equal(fake_driver.overlapping, 0);
     struct launch behind = l;
     behind.overlap = true;
     assert_int_equal(dev.launch(&dev, k, &behind, &err), 0);
-    assert_int_equal(driver.overlapping, 1);
+    assert_int_equal(fake_driver.overlapping, 1);
     dev.facts.sm = 80; /* which cannot */
     assert_int_equal(dev.launch(&dev, k, &behind, &err), 0);
-    assert_int_equal(driver.overlapping, 1);
+    assert_int_equal(fake_driver.overlapping, 1);
     float ms = 0;
     assert_int_equal(dev.mark(&dev, 0, &err), 0);
     assert_int_equal(dev.mark(&dev, 15, &err), 0);
@@ -370,7 +100,7 @@ static void copies_and_launches(void **state)
     dev.release(&dev, p);
     dev.release(&dev, 0);
     dev.close(&dev);
-    assert_true(nothing_left());
+    assert_true(fake_driver_nothing_left());
 }
 
 static void graphs(void **state)
@@ -381,7 +111,7 @@ static void graphs(void **state)
     void *graph;
     devptr p;
     const struct launch l = {{1, 1, 1}, 32, 0, NULL, false};
-    assert_int_equal(device_cuda_open_with(&dev, &fake, 0, &err), 0);
+    assert_int_equal(device_cuda_open_with(&dev, &fake_api, 0, &err), 0);
     assert_int_equal(dev.alloc(&dev, 16, &p, &err), 0);
     assert_int_equal(dev.load(&dev, cubin, sizeof cubin, "k", 0, &k, &err), 0);
     assert_int_equal(dev.capture_end(&dev, &graph, &err), -1);
@@ -399,13 +129,13 @@ static void graphs(void **state)
     assert_int_equal(dev.capture_end(&dev, &graph, &err), 0);
     assert_int_equal(dev.replay(&dev, graph, &err), 0);
     assert_int_equal(dev.replay(&dev, graph, &err), 0);
-    assert_int_equal(driver.replays, 2);
-    assert_int_equal(driver.graphs, 0);
+    assert_int_equal(fake_driver.replays, 2);
+    assert_int_equal(fake_driver.graphs, 0);
     dev.release_graph(&dev, graph);
     dev.unload(&dev, k);
     dev.release(&dev, p);
     dev.close(&dev);
-    assert_true(nothing_left());
+    assert_true(fake_driver_nothing_left());
 }
 
 static void errors_say_what_and_where(void **state)
@@ -415,7 +145,7 @@ static void errors_say_what_and_where(void **state)
     struct err err = {""};
     devptr p;
     const struct launch l = {{132, 8, 1}, 256, 4096, NULL, false};
-    assert_int_equal(device_cuda_open_with(&dev, &fake, 0, &err), 0);
+    assert_int_equal(device_cuda_open_with(&dev, &fake_api, 0, &err), 0);
     assert_int_equal(dev.alloc(&dev, (size_t)2 << 30, &p, &err), -1);
     assert_string_equal(err.msg, "out of GPU memory: 2048 MB are wanted, 512 of 1024 MB are free on Fake 9000; a "
                                  "smaller window or stride needs less");
@@ -423,17 +153,17 @@ static void errors_say_what_and_where(void **state)
     assert_string_equal(err.msg, "k: what is loaded is no cubin");
     assert_int_equal(dev.load(&dev, cubin, sizeof cubin, "absent", 0, &k, &err), -1);
     assert_string_equal(err.msg, "absent: its cubin holds no kernel of that name");
-    assert_int_equal(driver.modules, 0);
-    driver.fail_at = driver.calls + 2, driver.fail_with = CU_NO_BINARY_FOR_GPU;
+    assert_int_equal(fake_driver.modules, 0);
+    fake_driver.fail_at = fake_driver.calls + 2, fake_driver.fail_with = CU_NO_BINARY_FOR_GPU;
     assert_int_equal(dev.load(&dev, cubin, sizeof cubin, "k", 0, &k, &err), -1);
     assert_string_equal(err.msg, "k: its cubin is for another GPU than Fake 9000 (sm_90)");
     assert_int_equal(dev.load(&dev, cubin, sizeof cubin, "attn_decode__d128", 0, &k, &err), 0);
-    driver.fail_at = driver.calls + 2, driver.fail_with = 1;
+    fake_driver.fail_at = fake_driver.calls + 2, fake_driver.fail_with = 1;
     assert_int_equal(dev.launch(&dev, k, &l, &err), -1);
     assert_string_equal(err.msg, "launching attn_decode__d128, grid 132 x 8 x 1, 256 threads, 4096 bytes of shared "
                                  "memory: CUDA error (1, no description)");
     assert_int_equal(dev.launch(&dev, k, &l, &err), 0);
-    driver.fail_at = driver.calls + 2, driver.fail_with = 700;
+    fake_driver.fail_at = fake_driver.calls + 2, fake_driver.fail_with = 700;
     assert_int_equal(dev.sync(&dev, &err), -1);
     assert_string_equal(
         err.msg,
@@ -441,7 +171,7 @@ static void errors_say_what_and_where(void **state)
         "CUDA_ERROR_ILLEGAL_ADDRESS (700, an illegal memory access was encountered)");
     dev.unload(&dev, k);
     dev.close(&dev);
-    assert_true(nothing_left());
+    assert_true(fake_driver_nothing_left());
 }
 
 /* A whole life of a device; false where any step failed. Everything that was got is given back in any case. */
@@ -454,7 +184,7 @@ static bool whole_life(void)
     void *graph = NULL, *pinned = NULL;
     float ms;
     const struct launch l = {{1, 1, 1}, 32, 0, NULL, false};
-    if (device_cuda_open_with(&dev, &fake, 0, &err) != 0) {
+    if (device_cuda_open_with(&dev, &fake_api, 0, &err) != 0) {
         assert_true(err.msg[0] != 0);
         assert_null(dev.state);
         return false;
@@ -473,7 +203,7 @@ static bool whole_life(void)
     good = good && dev.replay(&dev, graph, &err) == 0 && dev.mark(&dev, 1, &err) == 0 &&
            dev.elapsed(&dev, 0, 1, &ms, &err) == 0 && dev.download(&dev, &ms, p, 4, &err) == 0;
     assert_true(good || err.msg[0] != 0);
-    driver.fail_at = 0; /* what gives back is not refused */
+    fake_driver.fail_at = 0; /* what gives back is not refused */
     dev.release_graph(&dev, graph);
     dev.unload(&dev, k);
     dev.release(&dev, p);
@@ -486,11 +216,11 @@ static void whichever_call_fails_nothing_is_left(void **state)
 {
     int at = 1;
     for (bool done = false; !done; at++) {
-        memset(&driver, 0, sizeof driver);
-        driver.fail_at = at;
-        driver.fail_with = 700;
+        memset(&fake_driver, 0, sizeof fake_driver);
+        fake_driver.fail_at = at;
+        fake_driver.fail_with = 700;
         done = whole_life();
-        if (!nothing_left())
+        if (!fake_driver_nothing_left())
             fail_msg("something is left behind when call %d fails", at);
         assert_true(at < 200);
     }

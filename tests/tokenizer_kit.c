@@ -103,6 +103,15 @@ void kit_close(struct kit_tokenizer *k)
     *k = (struct kit_tokenizer){0};
 }
 
+struct ids kit_encode(const struct tokenizer *t, const char *text, size_t len, int flags)
+{
+    struct ids ids = {0};
+    struct err err = {""};
+    if (tokenizer_encode(t, text, len, flags, &ids, &err))
+        must(NULL, err.msg);
+    return ids;
+}
+
 uint64_t ids_hash(const int32_t *id, size_t n)
 {
     uint64_t h = UINT64_C(0xcbf29ce484222325);

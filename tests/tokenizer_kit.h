@@ -25,6 +25,9 @@ int kit_open(struct kit_tokenizer *k, struct gguf_writer *w, struct err *err);
 void kit_open_vocab(struct kit_tokenizer *k, const cJSON *vocab, const char *pre);
 void kit_close(struct kit_tokenizer *k);
 
+/* The ids of a text, the caller's to free. */
+struct ids kit_encode(const struct tokenizer *t, const char *text, size_t len, int flags);
+
 /* FNV-1a, 64 bits, of ids as little-endian 32-bit numbers. */
 uint64_t ids_hash(const int32_t *id, size_t n);
 
