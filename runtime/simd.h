@@ -13,10 +13,10 @@
 
 enum { PANEL = 16 }; /* keys, or outputs of a weight matrix, that lie side by side */
 
-/* A row of activations made ready for products with rows of weights (simd->prepare). With AVX-512, Q4_0, Q4_1 and Q8_0 are
- * multiplied in integers: each 32 activations become multiples of their largest value / 8355000, that is 24 bits with the sign,
- * kept as three digits of 8 bits, which is as exact as fp32 sums are (simd_dot_avx512.c says why, test_simd.c holds it to that).
- * With `coarse` (the option int8_activations) one digit is kept, where that is faster. */
+/* A row of activations made ready for products with rows of weights (simd->prepare). Q4_0 and Q4_1, with AVX-512 Q8_0 and the K
+ * types as well, are multiplied in integers: each 32 activations become multiples of their largest value / 8355000, that is 24
+ * bits with the sign, kept as three digits of 8 bits, which is as exact as fp32 sums are (simd_dot_avx512.h says why, test_simd.c
+ * holds it to that). With `coarse` (the option int8_activations) one digit is kept, where that is faster. */
 struct simd_row {
     int n; /* elements */
     bool coarse;
