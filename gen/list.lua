@@ -94,6 +94,8 @@ local function list_json()
   return json { order = { "kernels", "gpus" }, kernels = kernels, gpus = gpu_list } .. "\n"
 end
 
+M.json = json
+
 -- All kernels and GPUs for `weir gen --list`.
 function M.list(as_json)
   return as_json and list_json() or list_text()
