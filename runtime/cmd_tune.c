@@ -23,7 +23,7 @@ enum { WORDS_MAX = 16, PROBLEMS_MAX = 256, GPUS_MAX = TUNE_GPUS_MAX, QUICK_TRIAL
 
 struct tune_command {
     struct cascade_options cascade;
-    const char *gpu, *shapes, *model, *budget, *simulate, *log, *wisdom, *export_t1, *export_t4, *templates, *set;
+    const char *gpu, *shapes, *model, *budget, *simulate, *log, *wisdom, *export, *templates, *set;
     int type, search, seed, replay;
     bool list, quick, merge, search_given, predict, validate;
     const char *report;
@@ -319,8 +319,10 @@ static int read_trials(const struct tune_command *c, struct trials *t, struct er
     char path[700];
     struct err missing;
     log_path(c, path);
-    if (c->simulate || c->log)
-        return trials_open(t, c->simulate ? c->simulate : c->log, false, err);
+    if (c->simulate || c->log) {
+        const char *log = c->simulate ? c->simulate : c->log, *dot = strrchr(log, '.');
+        return dot && !strcmp(dot, ".json") ? t4_read(log, t, err) : trials_open(t, log, false, err);
+    }
     if (access(path, R_OK) != 0 || trials_open(t, path, false, &missing) != 0)
         memset(t, 0, sizeof *t);
     return 0;
@@ -350,6 +352,8 @@ static int run_offline(struct tune_command *c, const struct tune_offline *given,
     o.compile = c->compile;
     if (c->replay)
         return cmd_tune_replay(&o, c->replay, err);
+    if (c->export)
+        return cmd_tune_export(&o, c->export, err);
     int status = c->predict ? cmd_tune_predict(&o, err) : c->validate ? cmd_tune_validate(&o, err) : CMD_OK;
     return status == CMD_OK && c->report ? cmd_tune_report(&o, c->report, err) : status;
 }
@@ -383,7 +387,7 @@ static int run(struct tune_command *c, struct err *err)
     snprintf(names, sizeof names, "%s", c->gpu ? c->gpu : "");
     for (char *name = strtok_r(names, ",", &save); name && ngpus < GPUS_MAX; name = strtok_r(NULL, ",", &save))
         gpu[ngpus++] = name;
-    bool offline = c->predict || c->validate || c->report || c->replay, measures = !c->list && !offline;
+    bool offline = c->predict || c->validate || c->report || c->replay || c->export, measures = !c->list && !offline;
     struct tune_offline o = {.gen = c->gen, .fixed = &c->fixed};
     if (!measures && ngpus == 0 && !c->validate) {
         gpu[ngpus++] = "a6000";
@@ -433,7 +437,8 @@ int cmd_tune(int argc, char **argv, struct err *err)
          NULL},
         {"--set", NULL, OPTION_TEXT, &c.set, "N=V[,...]", "tile parameters that are not searched", 0, 0, NULL},
         {"--seed", NULL, OPTION_INT, &c.seed, "N", "of the random numbers (1)", 0, INT32_MAX, NULL},
-        {"--log", NULL, OPTION_TEXT, &c.log, "FILE", "trial log (trials/GPU.jsonl in the cache folder)", 0, 0, NULL},
+        {"--log", NULL, OPTION_TEXT, &c.log, "FILE",
+         "trial log (trials/GPU.jsonl in the cache folder); to look at, also a T4 file, FILE.json", 0, 0, NULL},
         {"--wisdom", NULL, OPTION_TEXT, &c.wisdom, "FILE", "wisdom file to add the results to", 0, 0, NULL},
         {"--simulate", NULL, OPTION_TEXT, &c.simulate, "FILE", "take times from this trial log instead of a GPU", 0, 0,
          NULL},
@@ -446,6 +451,8 @@ int cmd_tune(int argc, char **argv, struct err *err)
          "how many trials each search needs on the log's spaces, with N seeds", 1, 1000, NULL},
         {"--report", NULL, OPTION_TEXT, &c.report, "FILE.html", "one page on spaces, trials and predictions of --gpu",
          0, 0, NULL},
+        {"--export", NULL, OPTION_TEXT, &c.export, "DIR",
+         "write spaces (T1) and trials (T4, cache) of --gpu there, in Kernel Tuner's formats", 0, 0, NULL},
         {"--compile", NULL, OPTION_INT, &c.compile, "N",
          "leaders of a prediction that are compiled and looked at closely (32)", 0, 1 << 20, NULL},
         {"--merge", NULL, OPTION_FLAG, &c.merge, NULL, "merge the second of two wisdom files into the first", 0, 0,

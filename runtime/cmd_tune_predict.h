@@ -36,6 +36,9 @@ int cmd_tune_report(struct tune_offline *o, const char *path, struct err *err);
 /* Prints how many trials each search needs on the spaces of the first GPU's log, over so many seeds (cmd_tune_replay.c). */
 int cmd_tune_replay(struct tune_offline *o, int seeds, struct err *err);
 
+/* Writes spaces and trials in Kernel Tuner's formats into a folder (cmd_tune_export.c). */
+int cmd_tune_export(struct tune_offline *o, const char *folder, struct err *err);
+
 void cmd_tune_offline_free(struct tune_offline *o);
 
 #endif

@@ -232,7 +232,8 @@ int t1_write(const struct tune_space *s, const char *path, struct err *err)
     add_pairs(data, "sizes", &s->problem.sizes);
     add_values(cJSON_AddObjectToObject(data, "values"), s);
     json = cJSON_PrintUnformatted(data);
-    int status = json ? gen_text(s->gen, "gen/t1.lua", "t1", json, &text, err) : err_set(err, "%s: out of memory", path);
+    int status =
+        json ? gen_text(s->gen, "gen/t1.lua", "t1", json, &text, err) : err_set(err, "%s: out of memory", path);
     if (status == 0)
         status = write_text(path, text, err);
     cJSON_free(json);

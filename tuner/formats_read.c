@@ -154,7 +154,8 @@ int t4_read(const char *path, struct trials *out, struct err *err)
         const char *at = cJSON_GetErrorPtr();
         err_set(err, "%s: damaged JSON at byte %ld", path, at ? (long)(at - text) : 0L);
     } else if (read_head(doc, &shared) != 0)
-        err_set(err, "%s: \"weir\" does not say kernel, gpu, revision, shape and sizes; results of another program?", path);
+        err_set(err, "%s: \"weir\" does not say kernel, gpu, revision, shape and sizes; results of another program?",
+                path);
     else if (!cJSON_IsArray(results))
         err_set(err, "%s: \"results\" is no list", path);
     else if ((out->trial = err_calloc((size_t)cJSON_GetArraySize(results) + 1, sizeof *out->trial, path, err))) {
@@ -165,7 +166,8 @@ int t4_read(const char *path, struct trials *out, struct err *err)
         {
             out->trial[out->n] = shared;
             if (read_result(r, &out->trial[out->n]) != 0) {
-                status = err_set(err, "%s: result %d has no configuration, invalidity or time that can be read", path, out->n + 1);
+                status = err_set(err, "%s: result %d has no configuration, invalidity or time that can be read", path,
+                                 out->n + 1);
                 break;
             }
             out->n++;
