@@ -26,8 +26,8 @@ DEVICE void read_early(struct early *e, const float *norm_weight)
 % if quant == 1 then
  * A group of 32 lies as 4 units (weights.cu.t) of 8: 4c, 4c + 2, 4c + 1, 4c + 3, then the same 16 further on, which is how unit c of
  * a group of weights comes.
-%   if sums == 1 then
- * group_sums [${n // 32}]: the sum of each group.
+%   if sums > 0 then
+ * group_sums [${n // 32}]${sums == 2 and "[2]" or ""}: the sum of each group${sums == 2 and "'s first and last 16" or ""}.
 %   end
 % end
  */
@@ -64,14 +64,16 @@ DEVICE void read_inputs(half_t *x_s, float *group_sums, float *part, const void 
         p = q;
 %   end
 % end
-% if sums == 1 then
+% if sums > 0 then
         const struct f2 a = unpack2(p.x), b = unpack2(p.y);
         float sum_of_4 = (a.x + b.x) + (a.y + b.y);
         sum_of_4 += shfl_xor_f(sum_of_4, 1);
         sum_of_4 += shfl_xor_f(sum_of_4, 2);
+%   if sums == 1 then
         sum_of_4 += shfl_xor_f(sum_of_4, 4);
-        if (${ragged and "at < " .. n // 4 .. " && " or ""}at % 8 == 0)
-            group_sums[at / 8] = sum_of_4;
+%   end
+        if (${ragged and "at < " .. n // 4 .. " && " or ""}at % ${8 // sums} == 0)
+            group_sums[at / ${8 // sums}] = sum_of_4;
 % end
 % if quant == 1 then
         const int to = at / 8 * 32 + at % 4 * 8 + at / 4 % 2 * 4;

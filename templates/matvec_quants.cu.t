@@ -5,31 +5,58 @@
 % local chunks = (row_groups + groups - 1) // groups
 % local ragged = row_groups % groups ~= 0
 % local outs = 16 // ends                                -- outputs of a team's 16 matrix rows
+% local copies = (16 * pieces + 31) // 32                -- a lane's for a chunk
+% local dense = pieces % 2 == 1                          -- pieces follow one another in the stage
+% if aligned == 1 then
+/* Where the lane's pieces of a chunk come from: bytes from the first matrix row's. */
+DEVICE void find_pieces(unsigned from[${copies}], int rows)
+{
+    UNROLL
+    for (int i = 0; i < ${copies}; i++) {
+        const int p = i * 32 + lane(), row = p / ${pieces};
+        from[i] = (unsigned)(${to == "gate" and "row % 8 + row / 8 * rows" or "row"}) * ${row_bytes}u + (unsigned)(p % ${pieces} * 16);
+    }
+}
+% end
+
 /* Asks for one chunk of the ${outs} outputs from `out` on: 16 matrix rows${to == "gate" and ", those of gate, then those of up" or ""}. Rows past the last become zeros.
 % if aligned == 0 then
  * Rows begin anywhere: the pieces of 16 bytes that hold a row's bytes are copied, and the row is read from where it begins in them.
 % end
  */
-DEVICE void ask_chunk(unsigned char *stage, const unsigned char *weights, int out, int chunk, int rows)
+DEVICE void ask_chunk(unsigned char *stage, const unsigned char *weights, ${aligned == 1 and "const unsigned from[" .. copies .. "], " or ""}int out, int chunk, int rows)
 {
-    UNROLL
-    for (int i = 0; i < ${(16 * pieces + 31) // 32}; i++) {
-        const int p = i * 32 + lane(), row = p / ${pieces}, piece = p % ${pieces};
-% if 16 * pieces % 32 ~= 0 then
-        if (p >= ${16 * pieces})
-            break;
+% local at = dense and "p * 16" or ("p / %d * %d + p %% %d * 16"):format(pieces, pitch, pieces)
+% local function each_piece(indent)
+${indent}UNROLL
+${indent}for (int i = 0; i < ${copies}; i++) {
+${indent}    const int p = i * 32 + lane();
+%   if 16 * pieces % 32 ~= 0 then
+${indent}    if (p >= ${16 * pieces})
+${indent}        break;
+%   end
 % end
-        const int o = out + row${to == "gate" and " % 8" or ""};
-        const i64 at = (i64)(${to == "gate" and "o + row / 8 * rows" or "o"}) * ${row_bytes} + chunk * ${chunk_bytes};
 % if aligned == 1 then
-        const bool valid = o < rows;
-        cp_async16_once(stage + row * ${pitch} + piece * 16, weights + (valid ? at + piece * 16 : 0), valid);
+    const unsigned char *first = weights + (i64)out * ${row_bytes} + chunk * ${chunk_bytes};
+    if (out + ${outs} <= rows) {
+%   each_piece("        ")
+            cp_async16_once(stage + ${at}, first + from[i], true);
+        }
+        return;
+    }
+%   each_piece("    ")
+        const bool valid = out + p / ${pieces}${to == "gate" and " % 8" or ""} < rows;
+        cp_async16_once(stage + ${at}, valid ? first + from[i] : weights, valid);
+    }
 % else
+%   each_piece("    ")
+        const int row = p / ${pieces}, piece = p % ${pieces}, o = out + row${to == "gate" and " % 8" or ""};
+        const i64 at = (i64)(${to == "gate" and "o + row / 8 * rows" or "o"}) * ${row_bytes} + chunk * ${chunk_bytes};
         const int shift = (int)at & 15, left = shift + min_i(${chunk_bytes}, ${row_bytes} - chunk * ${chunk_bytes}) - piece * 16;
         const int bytes = o < rows ? max_i(0, min_i(16, left)) : 0;
         cp_async16_part(stage + row * ${pitch} + piece * 16, weights + (bytes > 0 ? at - shift + piece * 16 : 0), bytes);
-% end
     }
+% end
 }
 
 /* Where matrix row i of the stage begins. */
@@ -44,6 +71,8 @@ DEVICE const unsigned char *row_begin(const unsigned char *stage, int i, int out
 }
 
 % local function in_block(row, g) return block == 256 and row or row .. " + (" .. g .. ") * " .. block_bytes end
+% -- Of a block of an odd number of halves, every second one's words lie at multiples of four.
+% local whole = block == 32 and aligned == 1 and "g % 2 == 1" or "false"
 % local function of_block(g) return block == 256 and g or "0" end
 /* Adds one chunk's products of rows r and r + 8 (r = lane / 4) to sum[0] and sum[1]: this lane's share of them. Group g of the chunk
  * meets its inputs in column g of mma alone, so the ${groups} groups' sums come out apart, for their scales: the lane has columns 2c
@@ -65,8 +94,8 @@ DEVICE void chunk_product(float sum[2], const unsigned char *row, const unsigned
             break;
 % end
         unsigned p[4], q[4];
-        unit_quants(p, ${in_block("row", "g")}, ${of_block("g")}, c);
-        unit_quants(q, ${in_block("row8", "g")}, ${of_block("g")}, c);
+        unit_quants(p, ${in_block("row", "g")}, ${of_block("g")}, c, ${whole});
+        unit_quants(q, ${in_block("row8", "g")}, ${of_block("g")}, c, ${whole});
         const unsigned a_lo[4] = {p[0], q[0], p[1], q[1]}, a_hi[4] = {p[2], q[2], p[3], q[3]};
         const unsigned b_lo[2] = {r == g ? x.x : 0, r == g ? x.y : 0}, b_hi[2] = {r == g ? x.z : 0, r == g ? x.w : 0};
         mma_m16n8k16(lo, a_lo, b_lo);
@@ -84,15 +113,26 @@ DEVICE void chunk_product(float sum[2], const unsigned char *row, const unsigned
 % end
         const struct f2 s = group_scale(${in_block("row", "g")}, ${of_block("g")}), s8 = group_scale(${in_block("row8", "g")}, ${of_block("g")});
 % if w == "q6_k" then
+%   if sums == 2 then
+        const struct f2 more = ((const struct f2 *)group_sums)[first + g];
+        sum[0] += s.x * (lo[h] - ${lift}.0f * more.x) + s.y * (hi[h] - ${lift}.0f * more.y);
+        sum[1] += s8.x * (lo[2 + h] - ${lift}.0f * more.x) + s8.y * (hi[2 + h] - ${lift}.0f * more.y);
+%   else
         sum[0] += s.x * lo[h] + s.y * hi[h];
         sum[1] += s8.x * lo[2 + h] + s8.y * hi[2 + h];
-% elseif sums == 1 then
-        const float of_inputs = group_sums[first + g];
-        sum[0] += s.x * (lo[h] + hi[h]) + s.y * of_inputs;
-        sum[1] += s8.x * (lo[2 + h] + hi[2 + h]) + s8.y * of_inputs;
+%   end
 % else
-        sum[0] += s.x * (lo[h] + hi[h]);
-        sum[1] += s8.x * (lo[2 + h] + hi[2 + h]);
+        float by_scale = lo[h] + hi[h], by_scale8 = lo[2 + h] + hi[2 + h];
+%   if lift > 0 then
+        by_scale -= ${lift}.0f * group_sums[first + g];
+        by_scale8 -= ${lift}.0f * group_sums[first + g];
+%   end
+        sum[0] += s.x * by_scale;
+        sum[1] += s8.x * by_scale8;
+%   if block == 256 or w:sub(-2) == "_1" then
+        sum[0] += s.y * group_sums[first + g];
+        sum[1] += s8.y * group_sums[first + g];
+%   end
 % end
     }
 }
@@ -103,7 +143,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
 (void *y, const unsigned char *weights, const void *x, const float *norm_weight, const float *bias, int rows, float eps)
 {
     half_t *x_s = (half_t *)smem();                   /* [${n}] */
-    float *group_sums = (float *)(smem() + ${sums_at}); /* ${sums == 1 and "[" .. row_groups .. "]" or "none"} */
+    float *group_sums = (float *)(smem() + ${sums_at}); /* ${sums > 0 and "[" .. row_groups .. "]" or "none"}${sums == 2 and "[2]" or ""} */
     float *part = (float *)(smem() + ${part_at});       /* [2][${wp}][16] */
     unsigned char *stages = smem() + ${stages_at} + warp() * ${st * stage_bytes};
     const int team = warp() / ${sk}, rank = warp() % ${sk}, r = lane() / 4;
@@ -111,10 +151,14 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     struct early early;
 
     grid_launch_next();
+% if aligned == 1 then
+    unsigned from[${copies}];
+    find_pieces(from, rows);
+% end
     int ahead = begin, ahead_chunk = rank, ahead_stage = 0;
 % local function ask(indent)
 ${indent}if (ahead < rows${sk > chunks and " && rank < " .. chunks or ""})
-${indent}    ask_chunk(stages + ahead_stage * ${stage_bytes}, weights, ahead, ahead_chunk, rows);
+${indent}    ask_chunk(stages + ahead_stage * ${stage_bytes}, weights, ${aligned == 1 and "from, " or ""}ahead, ahead_chunk, rows);
 ${indent}cp_async_commit();
 ${indent}ahead_stage = ahead_stage == ${st - 1} ? 0 : ahead_stage + 1;
 ${indent}ahead_chunk += ${sk};
@@ -137,8 +181,8 @@ ${indent}}
             cp_async_wait(${st - 2});
             sync_warp();
 %   ask("            ")
-            const unsigned char *from = stages + stage * ${stage_bytes};
-            chunk_product(sum, row_begin(from, r, out, chunk, rows), row_begin(from, r + 8, out, chunk, rows), x_s, group_sums, chunk);
+            const unsigned char *staged = stages + stage * ${stage_bytes};
+            chunk_product(sum, row_begin(staged, r, out, chunk, rows), row_begin(staged, r + 8, out, chunk, rows), x_s, group_sums, chunk);
             stage = stage == ${st - 1} ? 0 : stage + 1;
         }
         UNROLL

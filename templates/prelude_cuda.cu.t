@@ -64,6 +64,13 @@ DEVICE float fma_f(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 DEVICE int max_i(int a, int b) { return a > b ? a : b; }
 DEVICE int min_i(int a, int b) { return a < b ? a : b; }
 DEVICE double exp_d(double v) { return exp(v); } /* to the last bit or nearly */
+/* a & mask | bits in one instruction, which the compiler does not find where both are constants. */
+DEVICE unsigned and_or(unsigned a, unsigned mask, unsigned bits)
+{
+    unsigned r;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(r) : "r"(a), "r"(mask), "r"(bits));
+    return r;
+}
 /* v, but the compiler does not know it: what is computed from it is computed there, not before a loop and kept in registers. */
 DEVICE int opaque(int v) { asm volatile("" : "+r"(v)); return v; }
 DEVICE float bits_float(unsigned v) { return __uint_as_float(v); }

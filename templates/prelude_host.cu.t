@@ -75,6 +75,7 @@ extern unsigned emu_ballot(bool p, const char *at);
 #define max_f(a, b) __builtin_fmaxf(a, b)
 #define min_f(a, b) __builtin_fminf(a, b)
 #define fma_f(a, b, c) __builtin_fmaf(a, b, c)
+DEVICE unsigned and_or(unsigned a, unsigned mask, unsigned bits) { return (a & mask) | bits; }
 #define exp_d(v) __builtin_exp(v)
 DEVICE int opaque(int v) { return v; }
 DEVICE int max_i(int a, int b) { return a > b ? a : b; }

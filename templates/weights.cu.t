@@ -1,91 +1,97 @@
-% -- Weights of type w as a GGUF file holds them, eight at a time. The environment holds w, t and, of w, block and block_bytes.
+% -- Weights of type w as a GGUF file holds them, eight at a time. The environment holds w, t and, of w, block, block_bytes and lift.
 % -- A unit is eight weights that one thread takes. Of a plain type: eight in a row. Of a quantised one: a group is 32 weights,
 % -- and unit c of its four is weights 4c..4c+3 and 16+4c..19+4c, which is what one or two words of the block hold.
 % local quantised = w:sub(1, 1) == "q"
 % local of_256 = w:sub(-2) == "_k"
-% local one, magic, magic_value = 0x3c00, 0x6400, 1024          -- fp16: 0x6400 | v is 1024 + v, exact
-% if t == "bf16" then one, magic, magic_value = 0x3f80, 0x4300, 128 end
+% local one, magic = 0x3c00, 0x6400                    -- fp16: 0x6400 | v is 1024 + v, exact
+% if t == "bf16" then one, magic = 0x3f80, 0x4300 end  -- 128 + v
 % local function pair(bits) return ("0x%04x%04xu"):format(bits, bits) end
-% local function less(v) return pair((magic | 0x8000) + (t == "bf16" and v or v)) end   -- -(magic_value + v)
+% local function less(v) return pair((magic | 0x8000) + v) end   -- -(magic_value + v)
 % local words_aligned = block_bytes % 4 == 0
 % if quantised then
 /* Where the first of a unit's two runs of four weights lies in the row; the second is 16 further on. */
 DEVICE int unit_first(int unit) { return unit / 4 * 32 + unit % 4 * 4; }
 DEVICE int unit_second(int unit) { return unit_first(unit) + 16; }
 
-/* Four bytes of a block${words_aligned and "" or ", whose size is an odd number of halves"}. */
-DEVICE unsigned word_at(const unsigned char *p)
+/* Four bytes of a block${words_aligned and "" or ", whose size is an odd number of halves; whole: they lie at a multiple of four"}. */
+DEVICE unsigned word_at(const unsigned char *p, bool whole)
 {
-%   if words_aligned then
-    return *(const unsigned *)p;
-%   else
-    return (unsigned)((const unsigned short *)p)[0] | (unsigned)((const unsigned short *)p)[1] << 16;
+%   if not words_aligned then
+    if (!whole)
+        return (unsigned)((const unsigned short *)p)[0] | (unsigned)((const unsigned short *)p)[1] << 16;
 %   end
+    return *(const unsigned *)p;
 }
 
 %   if w ~= "q8_0" then
-/* Two small whole numbers, less what the type counts from, as a pair of ${t}. */
-%     local centre = ({ q4_0 = 8, q5_0 = 16, q6_k = 32 })[w] or 0
-DEVICE unsigned numbers(unsigned v) { return fma2(v | ${pair(magic)}, ${pair(one)}, ${less(centre)}); }
+%     if lift > 0 then
+/* Two small whole numbers or'ed into ${pair(magic)}: as a pair of bf16 they are 128 and so ${lift} more than what they stand for, which costs nothing to make. The
+ * sums that they go into are put right by the sum of the inputs. */
+DEVICE unsigned numbers(unsigned v) { return v; }
+%     else
+/* Two small whole numbers or'ed into ${pair(magic)}: less what the type counts from, as a pair of ${t}. */
+%       local centre = ({ q4_0 = 8, q5_0 = 16, q6_k = 32 })[w] or 0
+DEVICE unsigned numbers(unsigned v) { return fma2(v, ${pair(one)}, ${less(centre)}); }
+%     end
 %   elseif t == "bf16" then
-/* Two signed bytes, zeros above them, as a pair of bf16: 128 and the low seven bits, less 128 or 256 by the sign. */
+/* Two signed bytes, each in the low half of 16 bits, as a pair of bf16: 128 and the low seven bits, less 128 or 256 by the sign. */
 DEVICE unsigned numbers(unsigned v)
 {
-    return fma2((v & 0x00800080u) | ${pair(magic)}, 0xbf80bf80u, (v & 0x007f007fu) | ${pair(magic)});
+    return fma2(and_or(v, 0x00800080u, ${pair(magic)}), 0xbf80bf80u, and_or(v, 0x007f007fu, ${pair(magic)}));
 }
 %   else
-/* Two signed bytes, zeros above them, as a pair of fp16. */
-DEVICE unsigned numbers(unsigned v) { return fma2(v ^ ${pair(magic | 0x80)}, ${pair(one)}, ${less(128)}); }
+/* Two signed bytes, each in the low half of 16 bits, as a pair of fp16. */
+DEVICE unsigned numbers(unsigned v) { return fma2((v & 0x00ff00ffu) ^ ${pair(magic | 0x80)}, ${pair(one)}, ${less(128)}); }
 %   end
 
-/* Unit c of group g of a block without its scale, exact. q[0]: weights 4c and 4c+2, q[1]: 4c+1 and 4c+3, q[2], q[3]: the same 16
+/* Unit c of group g of a block without its scale, exact${lift > 0 and ", and " .. lift .. " too much" or ""}. q[0]: weights 4c and 4c+2, q[1]: 4c+1 and 4c+3, q[2], q[3]: the same 16
  * further on. */
-DEVICE void unit_quants(unsigned q[4], const unsigned char *b, int g, int c)
+DEVICE void unit_quants(unsigned q[4], const unsigned char *b, int g, int c, bool whole)
 {
 %   if w == "q8_0" then
-    unsigned lo = word_at(b + 2 + 4 * c), hi = word_at(b + 18 + 4 * c);
-    q[0] = numbers(lo & 0x00ff00ffu);
-    q[1] = numbers(lo >> 8 & 0x00ff00ffu);
-    q[2] = numbers(hi & 0x00ff00ffu);
-    q[3] = numbers(hi >> 8 & 0x00ff00ffu);
+    unsigned lo = word_at(b + 2 + 4 * c, whole), hi = word_at(b + 18 + 4 * c, whole);
+    q[0] = numbers(lo);
+    q[1] = numbers(lo >> 8);
+    q[2] = numbers(hi);
+    q[3] = numbers(hi >> 8);
 %   elseif w == "q6_k" then
     const int from = g / 4 * 64 + (g & 1) * 32 + 4 * c, high = 128 + g / 4 * 32 + 4 * c, nibble = (g & 2) * 2, bits = 2 * (g & 3);
-    unsigned lo = word_at(b + from) >> nibble, hi = word_at(b + from + 16) >> nibble;
-    unsigned lo2 = word_at(b + high) >> bits, hi2 = word_at(b + high + 16) >> bits;
-    q[0] = numbers((lo & 0x000f000fu) | (lo2 << 4 & 0x00300030u));
-    q[1] = numbers((lo >> 8 & 0x000f000fu) | (lo2 >> 4 & 0x00300030u));
-    q[2] = numbers((hi & 0x000f000fu) | (hi2 << 4 & 0x00300030u));
-    q[3] = numbers((hi >> 8 & 0x000f000fu) | (hi2 >> 4 & 0x00300030u));
+    unsigned lo = word_at(b + from, whole) >> nibble, hi = word_at(b + from + 16, whole) >> nibble;
+    unsigned lo2 = word_at(b + high, whole) >> bits, hi2 = word_at(b + high + 16, whole) >> bits;
+    q[0] = numbers(and_or(lo, 0x000f000fu, and_or(lo2 << 4, 0x00300030u, ${pair(magic)})));
+    q[1] = numbers(and_or(lo >> 8, 0x000f000fu, and_or(lo2 >> 4, 0x00300030u, ${pair(magic)})));
+    q[2] = numbers(and_or(hi, 0x000f000fu, and_or(hi2 << 4, 0x00300030u, ${pair(magic)})));
+    q[3] = numbers(and_or(hi >> 8, 0x000f000fu, and_or(hi2 >> 4, 0x00300030u, ${pair(magic)})));
 %   elseif of_256 then
 %     local from = w == "q5_k" and 48 or 16
     const int nibble = (g & 1) * 4;
-    unsigned lo = word_at(b + ${from} + g / 2 * 32 + 4 * c) >> nibble, hi = word_at(b + ${from + 16} + g / 2 * 32 + 4 * c) >> nibble;
+    unsigned lo = word_at(b + ${from} + g / 2 * 32 + 4 * c, whole) >> nibble, hi = word_at(b + ${from + 16} + g / 2 * 32 + 4 * c, whole) >> nibble;
 %     if w == "q5_k" then
-    unsigned lo1 = word_at(b + 16 + 4 * c) >> g, hi1 = word_at(b + 32 + 4 * c) >> g;
-    q[0] = numbers((lo & 0x000f000fu) | (lo1 << 4 & 0x00100010u));
-    q[1] = numbers((lo >> 8 & 0x000f000fu) | (lo1 >> 4 & 0x00100010u));
-    q[2] = numbers((hi & 0x000f000fu) | (hi1 << 4 & 0x00100010u));
-    q[3] = numbers((hi >> 8 & 0x000f000fu) | (hi1 >> 4 & 0x00100010u));
+    unsigned lo1 = word_at(b + 16 + 4 * c, whole) >> g, hi1 = word_at(b + 32 + 4 * c, whole) >> g;
+    q[0] = numbers(and_or(lo, 0x000f000fu, and_or(lo1 << 4, 0x00100010u, ${pair(magic)})));
+    q[1] = numbers(and_or(lo >> 8, 0x000f000fu, and_or(lo1 >> 4, 0x00100010u, ${pair(magic)})));
+    q[2] = numbers(and_or(hi, 0x000f000fu, and_or(hi1 << 4, 0x00100010u, ${pair(magic)})));
+    q[3] = numbers(and_or(hi >> 8, 0x000f000fu, and_or(hi1 >> 4, 0x00100010u, ${pair(magic)})));
 %     else
-    q[0] = numbers(lo & 0x000f000fu);
-    q[1] = numbers(lo >> 8 & 0x000f000fu);
-    q[2] = numbers(hi & 0x000f000fu);
-    q[3] = numbers(hi >> 8 & 0x000f000fu);
+    q[0] = numbers(and_or(lo, 0x000f000fu, ${pair(magic)}));
+    q[1] = numbers(and_or(lo >> 8, 0x000f000fu, ${pair(magic)}));
+    q[2] = numbers(and_or(hi, 0x000f000fu, ${pair(magic)}));
+    q[3] = numbers(and_or(hi >> 8, 0x000f000fu, ${pair(magic)}));
 %     end
 %   elseif w == "q5_0" or w == "q5_1" then
 %     local at = w == "q5_1" and 4 or 2
-    unsigned v = word_at(b + ${at + 4} + 4 * c), high = word_at(b + ${at}) >> 4 * c;
+    unsigned v = word_at(b + ${at + 4} + 4 * c, whole), high = word_at(b + ${at}, whole) >> 4 * c;
     unsigned lo1 = high & 15, hi1 = high >> 16 & 15; /* one bit a weight, to bits 4 and 20 by a product */
-    q[0] = numbers((v & 0x000f000fu) | (lo1 * 0x40010u & 0x00100010u));
-    q[1] = numbers((v >> 8 & 0x000f000fu) | (lo1 * 0x20008u & 0x00100010u));
-    q[2] = numbers((v >> 4 & 0x000f000fu) | (hi1 * 0x40010u & 0x00100010u));
-    q[3] = numbers((v >> 12 & 0x000f000fu) | (hi1 * 0x20008u & 0x00100010u));
+    q[0] = numbers(and_or(v, 0x000f000fu, and_or(lo1 * 0x40010u, 0x00100010u, ${pair(magic)})));
+    q[1] = numbers(and_or(v >> 8, 0x000f000fu, and_or(lo1 * 0x20008u, 0x00100010u, ${pair(magic)})));
+    q[2] = numbers(and_or(v >> 4, 0x000f000fu, and_or(hi1 * 0x40010u, 0x00100010u, ${pair(magic)})));
+    q[3] = numbers(and_or(v >> 12, 0x000f000fu, and_or(hi1 * 0x20008u, 0x00100010u, ${pair(magic)})));
 %   else
-    unsigned v = word_at(b + ${w == "q4_1" and 4 or 2} + 4 * c);
-    q[0] = numbers(v & 0x000f000fu);
-    q[1] = numbers(v >> 8 & 0x000f000fu);
-    q[2] = numbers(v >> 4 & 0x000f000fu);
-    q[3] = numbers(v >> 12 & 0x000f000fu);
+    unsigned v = word_at(b + ${w == "q4_1" and 4 or 2} + 4 * c, whole);
+    q[0] = numbers(and_or(v, 0x000f000fu, ${pair(magic)}));
+    q[1] = numbers(and_or(v >> 8, 0x000f000fu, ${pair(magic)}));
+    q[2] = numbers(and_or(v >> 4, 0x000f000fu, ${pair(magic)}));
+    q[3] = numbers(and_or(v >> 12, 0x000f000fu, ${pair(magic)}));
 %   end
 }
 
@@ -129,11 +135,15 @@ DEVICE void unit_values(float v[8], const unsigned char *row, int unit)
     const int group = unit / 4;
     const unsigned char *b = row + (i64)(group ${of_256 and "/ 8 " or ""}* ${block_bytes});
     unsigned q[4];
-    unit_quants(q, b, ${of_256 and "group & 7" or "0"}, unit % 4);
+    unit_quants(q, b, ${of_256 and "group & 7" or "0"}, unit % 4, false);
     struct f2 s = group_scale(b, ${of_256 and "group & 7" or "0"});
     UNROLL
     for (int i = 0; i < 4; i++) {
         struct f2 x = unpack2(q[i]);
+%   if lift > 0 then
+        x.x -= ${lift}.0f;
+        x.y -= ${lift}.0f;
+%   end
 %   if w == "q6_k" then
         v[i / 2 * 4 + i % 2] = (i < 2 ? s.x : s.y) * x.x;
         v[i / 2 * 4 + i % 2 + 2] = (i < 2 ? s.x : s.y) * x.y;

@@ -35,9 +35,11 @@ kernel {
   derive = {
     { "block", "w:sub(-2) == '_k' and 256 or w:sub(1, 1) == 'q' and 32 or 1" }, -- weights of a block, and its bytes
     { "block_bytes", "({ f32 = 4, f16 = 2, bf16 = 2, q8_0 = 34, q4_0 = 18, q4_1 = 20, q5_0 = 22, q5_1 = 24, q4_k = 144, q5_k = 176, q6_k = 210 })[w]" },
+    { "lift", "t == 'bf16' and ({ q4_0 = 136, q4_1 = 128, q5_0 = 144, q5_1 = 128, q4_k = 128, q5_k = 128, q6_k = 160 })[w] or 0" }, -- weights.cu.t
     { "row_bytes", "n // block * block_bytes" },
     { "quant", "w:sub(1, 1) == 'q' and 1 or 0" },
-    { "sums", "(block == 256 and w ~= 'q6_k' or w:sub(-2) == '_1') and 1 or 0" }, -- weights have offsets: sums of x are wanted
+    -- Sums of x that are wanted, a group: weights have offsets, or are lifted. 2: the scales are of 16 weights, and so the sums.
+    { "sums", "w == 'q6_k' and lift > 0 and 2 or w ~= 'q6_k' and (block == 256 or w:sub(-2) == '_1' or lift > 0) and 1 or 0" },
     { "ends", "to == 'gate' and 2 or 1" },                          -- matrix rows of an output
     -- A warp's stage of shared memory. Quantised: 16 rows of a chunk; rows lie an odd number of 16-byte pieces apart, so that
     -- eight rows' words lie in different banks.
@@ -47,7 +49,7 @@ kernel {
     { "pitch", "16 * (pieces | 1)" },
     { "stage_bytes", "quant == 1 and 16 * pitch or ends * r * chunk_bytes" },
     { "sums_at", "2 * n" },
-    { "part_at", "sums_at + (sums == 1 and n // 32 * 4 or 0)" },
+    { "part_at", "sums_at + (sums * n // 32 * 4)" },
     { "stages_at", "(part_at + (quant == 1 and 128 * wp or 4 * wp) + 127) // 128 * 128" },
     { "a_block", "quant == 1 and wp // sk * 16 // ends or wp * r" }, -- outputs of a block at a time
   },
