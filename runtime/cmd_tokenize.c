@@ -100,7 +100,7 @@ int cmd_tokenize(int argc, char **argv, struct err *err)
     FILE *f = NULL;
     struct id_writer *w = NULL;
     status = CMD_FAILED;
-    if (session_model_path(model, model_path, sizeof model_path, err) || gguf_open(&g, model_path, err) ||
+    if (session_model_path(model, model_path, sizeof model_path, err) || model_source(&g, model_path, err) ||
         tokenizer_open(&t, g, err) || encoder_open(&e, t, special ? TOKENIZE_SPECIAL : 0, err) ||
         !(w = err_calloc(1, sizeof *w, "the output", err)))
         goto done;

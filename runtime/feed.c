@@ -122,7 +122,8 @@ static int drain(struct feed *f, bool last, struct err *err)
         done += T;
     }
     f->ids.count -= n;
-    memmove(f->ids.id, f->ids.id + n, f->ids.count * sizeof *f->ids.id);
+    if (n > 0)
+        memmove(f->ids.id, f->ids.id + n, f->ids.count * sizeof *f->ids.id);
     return full ? FEED_STOPPED : 0;
 }
 

@@ -314,6 +314,23 @@ fail:
     return -1;
 }
 
+int gguf_adopt(struct gguf *g, struct tensor *list, size_t n, void (*release)(void *owner), void *owner,
+               struct err *err)
+{
+    free(g->tensor);
+    free(g->by_name);
+    g->tensor = list;
+    g->ntensors = n;
+    g->release = release;
+    g->owner = owner;
+    g->by_name = err_alloc(n, sizeof *g->by_name, "the index of tensors", err);
+    if (!g->by_name)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        g->by_name[i] = &list[i];
+    return index_tensors(g, err);
+}
+
 /* Maps a regular file. An empty one gives no map and size 0. */
 static int map_file(const char *path, void **map, size_t *size, struct err *err)
 {
@@ -327,7 +344,7 @@ static int map_file(const char *path, void **map, size_t *size, struct err *err)
         goto done;
     }
     if (S_ISDIR(st.st_mode)) {
-        err_set(err, "%s: is a directory; give the .gguf file in it", path);
+        err_set(err, "%s: is a directory without config.json; give a .gguf file, or a folder of safetensors", path);
         goto done;
     }
     if (!S_ISREG(st.st_mode)) {
@@ -370,6 +387,8 @@ void gguf_close(struct gguf *g)
         return;
     if (g->mapped)
         munmap((void *)(uintptr_t)g->data, g->size);
+    if (g->release)
+        g->release(g->owner);
     free(g->by_name);
     free(g->by_key);
     free(g->tensor);

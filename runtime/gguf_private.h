@@ -42,7 +42,14 @@ struct gguf {
     const struct kv **by_key;      /* [nkv], sorted */
     const struct tensor **by_name; /* [ntensors], sorted */
     size_t nkv, ntensors;
+    void (*release)(void *owner); /* of what tensors point into, where that is not `data`; or NULL */
+    void *owner;
 };
+
+/* Gives a file that has no tensors those of other files: takes the list [n] (of malloc) and the owner of what it points into, also
+ * where it fails; the file must then be closed. */
+int gguf_adopt(struct gguf *g, struct tensor *list, size_t n, void (*release)(void *owner), void *owner,
+               struct err *err);
 
 /* By name, in the order of by_key and by_name. */
 int gguf_compare_names(const char *a, size_t na, const char *b, size_t nb);

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#include "hf.h"
 
 /* Architectures that are the same forward pass. Mistral's GGUF files call themselves "llama". */
 static const struct arch {
@@ -67,7 +70,7 @@ static int read_arch(struct model *m, struct err *err)
     for (size_t i = 0; i < sizeof arches / sizeof *arches; i++)
         if (strlen(arches[i].name) == len && !memcmp(arches[i].name, name, len)) {
             strcpy(m->shape.arch, arches[i].name);
-            m->shape.rope_interleaved = arches[i].rope_interleaved;
+            m->shape.rope_interleaved = arches[i].rope_interleaved && !gguf_has(m->gguf, "weir.rope_halves");
             return 0;
         }
     char shown[40];
@@ -79,6 +82,22 @@ static int read_arch(struct model *m, struct err *err)
         err,
         "%s: the architecture '%s' is not supported; use a llama (Llama, Mistral, SmolLM2, TinyLlama) or qwen2 model",
         gguf_path(m->gguf), shown);
+}
+
+/* Llama 3.1's scaling as numbers; GGUF files have it as the tensor rope_freqs. */
+static int read_llama3(struct model *m, struct err *err)
+{
+    struct model_shape *s = &m->shape;
+    s->scaling = ROPE_LLAMA3;
+    if (read_real(m, "rope.scaling.factor", 0, &s->rope_factor, err) < 0 ||
+        read_real(m, "rope.scaling.low_freq_factor", 0, &s->rope_low_freq, err) < 0 ||
+        read_real(m, "rope.scaling.high_freq_factor", 0, &s->rope_high_freq, err) < 0 ||
+        read_real(m, "rope.scaling.original_context_length", 0, &s->rope_ctx_origin, err) < 0)
+        return -1;
+    return s->rope_high_freq > s->rope_low_freq
+               ? 0
+               : err_set(err, "%s: the rope scaling's frequencies %g to %g are no range; the file is damaged",
+                         gguf_path(m->gguf), s->rope_low_freq, s->rope_high_freq);
 }
 
 static int read_rope(struct model *m, struct err *err)
@@ -99,6 +118,8 @@ static int read_rope(struct model *m, struct err *err)
         s->scaling = ROPE_LINEAR;
         return read_real(m, "rope.scaling.factor", 0, &s->rope_factor, err);
     }
+    if (len == 6 && !memcmp(type, "llama3", 6))
+        return read_llama3(m, err);
     if (len != 4 || memcmp(type, "none", 4))
         return err_set(err, "%s: the rope scaling '%.*s' is not supported; linear, none and Llama 3.1's are",
                        gguf_path(m->gguf), len < 20 ? (int)len : 20, type);
@@ -239,10 +260,19 @@ static int check_rope_freqs(const struct model *m, struct err *err)
     return 0;
 }
 
+int model_source(struct gguf **out, const char *path, struct err *err)
+{
+    struct stat st;
+    char config[PATH_MAX];
+    bool folder =
+        snprintf(config, sizeof config, "%s/config.json", path) < (int)sizeof config && stat(config, &st) == 0;
+    return folder ? hf_open(out, path, err) : gguf_open(out, path, err);
+}
+
 int model_open(struct model *m, const char *path, struct err *err)
 {
     *m = (struct model){0};
-    if (gguf_open(&m->gguf, path, err) < 0)
+    if (model_source(&m->gguf, path, err) < 0)
         return -1;
     return model_from_gguf(m, m->gguf, err);
 }

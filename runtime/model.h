@@ -45,7 +45,10 @@ struct model {
     void *owned;                      /* weights that lie in no file, or NULL */
 };
 
-/* Opens a GGUF file and checks that every tensor that the architecture needs is there in the right shape. The caller
+/* What a model is read from: a GGUF file, or a Hugging Face folder (hf.h), which is one where it has a config.json. */
+int model_source(struct gguf **out, const char *path, struct err *err);
+
+/* Opens a model's file or folder and checks that every tensor that the architecture needs is there in the right shape. The caller
  * closes *m. Returns 0, or -1 with one line that names file, key or tensor. */
 int model_open(struct model *m, const char *path, struct err *err);
 /* The same for a file that is open already. Takes g over, also where it fails. */

@@ -14,8 +14,8 @@ void session_options_init(struct session_options *o, bool int8)
     memset(o, 0, sizeof *o);
     o->gpu = -1;
     const struct option rows[] = {
-        {"--model", "-m", OPTION_TEXT, &o->model, "MODEL", "a GGUF file (WEIR_MODEL, else what `make model` fetched)",
-         0, 0, NULL},
+        {"--model", "-m", OPTION_TEXT, &o->model, "MODEL",
+         "a GGUF file or a folder of safetensors (WEIR_MODEL, else what `make model` fetched)", 0, 0, NULL},
         {"--threads", "-t", OPTION_INT, &o->backend.threads, "K", "CPU threads; 0: one a core (0)", 0, 1024, NULL},
         {"--cpu", NULL, OPTION_FLAG, &o->cpu, NULL, "run on the CPU even where there is a GPU", 0, 0, NULL},
         {"--gpu", NULL, OPTION_INT, &o->gpu, "N", "run on GPU number N or fail (0 where there is one, else the CPU)", 0,
