@@ -24,7 +24,7 @@ unsigned llama_grid_dequantise(const struct gen_kernel *k, int64_t elements, int
 
 unsigned llama_grid_sample(const struct gen_kernel *k, int vocab, int sms)
 {
-    int64_t spans = parts(vocab, gen_value(k, "span")), most = 4096 / gen_value(k, "wp");
+    int64_t spans = parts(vocab, gen_value(k, "span")), most = gen_value(k, "list") / gen_value(k, "wp");
     most = most < sms ? most : sms;
     return (unsigned)(spans < most ? spans : most);
 }

@@ -63,7 +63,9 @@ DEVICE float min_f(float a, float b) { return fminf(a, b); }
 DEVICE float fma_f(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 DEVICE int max_i(int a, int b) { return a > b ? a : b; }
 DEVICE int min_i(int a, int b) { return a < b ? a : b; }
-DEVICE double exp_d(double v) { return exp(v); } /* to the last bit or nearly */
+/* exp(v) to the last bit or nearly; long, so it is there once. */
+static __device__ __noinline__ double exp_once(double v) { return exp(v); }
+DEVICE double exp_d(double v) { return exp_once(v); }
 /* a & mask | bits in one instruction, which the compiler does not find where both are constants. */
 DEVICE unsigned and_or(unsigned a, unsigned mask, unsigned bits)
 {

@@ -110,3 +110,48 @@ void sample_greedy(void **state)
         stream_case(kit, &s);
     }
 }
+
+/* Options by chance, streams of some tokens each. A draw that lies within rounding of a boundary could differ, since the device
+ * has an exp() of its own: in 53 bits that does not happen. */
+void sample_options(void **state)
+{
+    struct kit *kit = KIT(state);
+    static const int top_k[] = {0, 1, 2, 5, 40, 300, 100000}, vocab[] = {50, 700, 3000};
+    static const double top_p[] = {1, 0.95, 0.5, 0.01}, min_p[] = {0, 0.05, 0.3, 1}, temperature[] = {0.3, 0.8, 1, 5};
+    for (int i = 0; i < (kit->emulated ? 24 : 300); i++) {
+        struct stream s = {.p = sampler_defaults(), .steps = 3, .prompt = kit_int(kit, 0, 20)};
+        s.p.seed = kit_random(kit);
+        s.p.top_k = top_k[kit_int(kit, 0, 6)];
+        s.p.top_p = top_p[kit_int(kit, 0, 3)];
+        s.p.min_p = min_p[kit_int(kit, 0, 3)];
+        s.p.temperature = temperature[kit_int(kit, 0, 3)];
+        s.p.repeat_penalty = i % 3 ? 1 : 1.3;
+        s.p.repeat_last = kit_int(kit, 0, 30);
+        s.vocab = kit->emulated ? vocab[i % 3 < 2 ? i % 3 : kit_int(kit, 0, 1)] : kit_int(kit, 1, 130000);
+        s.spread = i % 5 ? 3 : 0.2;
+        s.equal = i % 4 == 3 ? 2 : 0;
+        s.broken = i % 7 == 6 ? 30 : 0;
+        stream_case(kit, &s);
+    }
+}
+
+/* More candidates left than are sorted: the whole distribution, a top-k and a top-p inside it. */
+void sample_wide(void **state)
+{
+    struct kit *kit = KIT(state);
+    static const struct {
+        int top_k, equal;
+        double top_p, min_p;
+    } wide[] = {{0, 0, 1, 0}, {0, 1, 0.9, 0}, {2500, 4, 1, 0}, {2500, 0, 0.97, 0.01}};
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {
+        struct stream s = {
+            .p = sampler_defaults(), .vocab = kit->emulated ? 2600 : 50000, .steps = kit->emulated ? 1 : 8, .spread = 1};
+        s.p.temperature = 1.2;
+        s.p.seed = kit_random(kit);
+        s.p.top_k = wide[i].top_k;
+        s.p.top_p = wide[i].top_p;
+        s.p.min_p = wide[i].min_p;
+        s.equal = wide[i].equal;
+        stream_case(kit, &s);
+    }
+}
