@@ -10,7 +10,7 @@
 enum { SEEN_MAX = 128 }; /* trials that the process is fitted to: a step costs their square for each point */
 
 static const double length = 0.45;  /* over which coordinates from 0 to 1 the factor stays alike */
-static const double spread = 0.25;  /* standard deviation of log(measured / predicted) */
+static const double spread = 0.15;  /* standard deviation of log(measured / predicted) */
 static const double wide = 0.7;     /* the same of log(measured), where nothing is predicted */
 static const double noise = 0.01;   /* of a measurement */
 static const double failed = 0.7;   /* what a failed config counts as: so much worse than its prediction, as a log */
