@@ -26,6 +26,8 @@ struct coder {
 
 static void code(struct coder *c, void *v, size_t n)
 {
+    if (n == 0) /* and v perhaps NULL */
+        return;
     c->bytes += n;
     if (c->out) {
         fwrite(v, 1, n, c->out);
