@@ -1,4 +1,5 @@
 /* The CUDA backend: opening, sizes, the seam's functions. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +7,7 @@
 #include "attn_grid.h"
 #include "backend_cuda.h"
 #include "cascade_options.h"
+#include "model_kernels.h"
 
 /* --- a chunk ------------------------------------------------------------------------------------------------------------------ */
 
@@ -329,6 +331,48 @@ static int fill_tables(struct cuda_backend *c, struct err *err)
     return rc == 0 ? c->dev.fill(&c->dev, c->arrived, 0, cuda_arrived_bytes(c), err) : -1;
 }
 
+/* Opens cuBLAS beside the rest: its library is large. */
+struct opening {
+    struct device *dev;
+    pthread_t thread;
+    bool started;
+    int rc;
+    struct err err;
+};
+
+static void *open_products(void *context)
+{
+    struct opening *o = context;
+    o->rc = o->dev->gemm_open(o->dev, &o->err);
+    return NULL;
+}
+
+static void open_products_start(struct opening *o, struct device *dev)
+{
+    o->dev = dev;
+    o->started = pthread_create(&o->thread, NULL, open_products, o) == 0;
+    if (!o->started)
+        open_products(o);
+}
+
+static int open_products_finish(struct opening *o, struct err *err)
+{
+    if (o->started)
+        pthread_join(o->thread, NULL);
+    return o->rc == 0 ? 0 : err_set(err, "%s", o->err.msg);
+}
+
+static int load_all(struct cuda_backend *c, const struct backend_options *o, struct err *err)
+{
+    struct device *dev = &c->dev;
+    if (cuda_kernels_start(c->kernels, o ? o->set : NULL, o ? o->threads : 0, err) != 0 ||
+        dev->alloc_pinned(dev, c->staged_bytes, (void **)&c->staged, err) != 0 ||
+        dev->alloc_pinned(dev, c->packet_bytes, (void **)&c->packet, err) != 0 ||
+        dev->alloc_pinned(dev, sizeof *c->pick, (void **)&c->pick, err) != 0)
+        return -1;
+    return fill_tables(c, err) != 0 || cuda_weights_load(c, o, err) != 0 ? -1 : cuda_kernels_finish(c->kernels, err);
+}
+
 static int open_parts(struct cuda_backend *c, const struct backend_options *o, struct err *err)
 {
     struct device *dev = &c->dev;
@@ -338,16 +382,40 @@ static int open_parts(struct cuda_backend *c, const struct backend_options *o, s
         return -1;
     c->splits = attn_decode_splits(dev->facts.sms, DECODE_BLOCKS, c->shape->kv_heads, c->rows);
     c->staged_bytes = cuda_staged_bytes(c);
-    if (cuda_memory_open(c, err) != 0 ||
-        cuda_kernels_start(c->kernels, o ? o->set : NULL, o ? o->threads : 0, err) != 0)
+    if (cuda_memory_open(c, err) != 0)
         return -1;
-    if (dev->alloc_pinned(dev, c->staged_bytes, (void **)&c->staged, err) != 0 ||
-        dev->alloc_pinned(dev, c->packet_bytes, (void **)&c->packet, err) != 0 ||
-        dev->alloc_pinned(dev, sizeof *c->pick, (void **)&c->pick, err) != 0 || fill_tables(c, err) != 0 ||
-        cuda_weights_load(c, o, err) != 0 || cuda_kernels_finish(c->kernels, err) != 0)
+    struct opening products = {0};
+    open_products_start(&products, dev);
+    int rc = load_all(c, o, err);
+    if (open_products_finish(&products, rc == 0 ? err : NULL) != 0 || rc != 0)
         return -1;
     set_grids(c);
-    return dev->gemm_open(dev, err) != 0 ? -1 : clear(c, err);
+    return clear(c, err);
+}
+
+int backend_cuda_kernels(struct model_kernels *list, const struct model *m, const struct cascade_params *p,
+                         const char *type, struct err *err)
+{
+    struct backend be = {.state = err_calloc(1, sizeof(struct cuda_backend), "the list of kernels", err)};
+    struct cuda_backend *c = be.state;
+    int rc = -1;
+    if (!c)
+        return -1;
+    c->m = m;
+    c->shape = &m->shape;
+    c->p = *p;
+    c->bf16 = type ? !strcmp(type, "bf16") : wants_bf16(m, NULL);
+    if (check_shape(c->shape, err) == 0 && set_sizes(c, err) == 0 && cuda_kernels_new(&c->kernels, NULL, err) == 0 &&
+        cuda_weights_plan(c, err) == 0 && want_kernels(c, err) == 0)
+        rc = 0;
+    for (int i = 0; rc == 0 && i < cuda_kernels_count(c->kernels); i++) {
+        const char *kernel, *params;
+        cuda_kernels_wanted(c->kernels, i, &kernel, &params);
+        rc = model_kernels_add(list, kernel, params, err);
+    }
+    cuda_kernels_free(c->kernels);
+    close_backend(&be);
+    return rc;
 }
 
 int backend_cuda_open_on(struct backend *be, struct device *dev, const struct model *m, const struct cascade_params *p,

@@ -151,6 +151,7 @@ struct cuda_backend {
 };
 
 enum { MARK_STAGED = 15, MARK_LOAD = 12 /* and 13 */ };
+enum { CUDA_FEW = 4 };            /* rows of a chunk that are still multiplied one by one */
 enum { CUDA_OUTPUT_ROWS = 8192 }; /* of the output's weights are expanded at a time */
 
 /* backend_cuda_memory.c */
@@ -214,6 +215,11 @@ int cuda_matvec(struct cuda_backend *c, const struct cuda_linear *l, devptr x, d
 
 /* Launches kernel number `kernel` of the set. */
 int cuda_run(struct cuda_backend *c, int kernel, int64_t x, int y, int z, bool overlap, void **args, struct err *err);
+
+/* Adds the kernels that a model wants to a list (model_kernels.h); type "fp16", "bf16" or NULL: what the backend would take. */
+struct model_kernels;
+int backend_cuda_kernels(struct model_kernels *list, const struct model *m, const struct cascade_params *p,
+                         const char *type, struct err *err);
 
 /* For tests: the CUDA backend on a device that is open; takes it over, also where it fails. */
 int backend_cuda_open_on(struct backend *be, struct device *dev, const struct model *m, const struct cascade_params *p,

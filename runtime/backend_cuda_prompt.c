@@ -134,6 +134,25 @@ static int norm(struct cuda_backend *c, devptr x, devptr weight, int T, struct e
     return cuda_run(c, c->kernel[CK_NORM], T, 1, 1, false, (void *[]){&c->xn, &x, &weight, &T, &eps}, err);
 }
 
+/* A product of few rows, one after another by the kernels for one token: nothing is expanded, and the first token of a short prompt
+ * does not wait for cuBLAS to start. x_row, y_row: bytes from row to row. */
+static int product_few(struct cuda_backend *c, const struct cuda_linear *l, devptr x, size_t x_row, devptr y,
+                       size_t y_row, devptr norm_weight, devptr bias, struct err *err)
+{
+    for (int t = 0; t < c->T; t++)
+        if (cuda_matvec(c, l, x + (devptr)t * x_row, y + (devptr)t * y_row, norm_weight, bias, false, err) != 0)
+            return -1;
+    return 0;
+}
+
+/* att or h times the last matrix of a half layer, onto the residual stream. */
+static int product_back(struct cuda_backend *c, const struct cuda_linear *l, devptr x, struct err *err)
+{
+    if (c->T > CUDA_FEW)
+        return product(c, l, x, c->x, true, err);
+    return product_few(c, l, x, (size_t)l->inputs * 2, c->x, (size_t)c->shape->hidden * sizeof(float), 0, 0, err);
+}
+
 /* --- attention -------------------------------------------------------------------------------------------------------------------- */
 
 /* Where a chunk's queries, keys and values lie, in half; what is from row to row, in elements. */
@@ -153,7 +172,10 @@ static int project_together(struct cuda_backend *c, const struct cuda_layer *l, 
 {
     devptr q = c->qkv_rows, k = q + (devptr)c->q * 2;
     *out = (struct projected){.q = q, .k = k, .v = k + (devptr)c->kv * 2, .q_stride = c->qkv, .kv_stride = c->qkv};
-    if (product(c, &l->qkv, c->xn, q, false, err) != 0)
+    if (c->T <= CUDA_FEW)
+        return product_few(c, &l->qkv, c->x, (size_t)c->shape->hidden * sizeof(float), q, (size_t)c->qkv * 2,
+                           l->attn_norm, l->bias, err);
+    if (norm(c, c->x, l->attn_norm, c->T, err) != 0 || product(c, &l->qkv, c->xn, q, false, err) != 0)
         return -1;
     return l->has_bias ? bias(c, q, l->bias, c->qkv, err) : 0;
 }
@@ -165,6 +187,8 @@ static int project_apart(struct cuda_backend *c, const struct cuda_layer *l, str
     devptr y[3] = {c->qkv_rows};
     y[1] = y[0] + (devptr)c->T * (devptr)c->q * 2;
     y[2] = y[1] + (devptr)c->T * (devptr)c->kv * 2;
+    if (norm(c, c->x, l->attn_norm, c->T, err) != 0)
+        return -1;
     for (int i = 0, first = 0; i < 3; first += rows[i++]) {
         bool one = l->qkv.parts == 1;
         if (product_rows(c, &l->qkv.part[one ? 0 : i], one ? first : 0, rows[i], c->xn, y[i], rows[i], false, err) != 0)
@@ -233,8 +257,7 @@ int cuda_prompt_attend(struct cuda_backend *c, int layer, struct err *err)
     size_t cache = (size_t)c->kv * (size_t)c->rows * 2;
     bool original = c->p.positions == POSITIONS_ORIGINAL;
     devptr kc = c->k + (devptr)layer * cache, vc = c->v + (devptr)layer * cache, angles = original ? 0 : c->angles;
-    if (norm(c, c->x, l->attn_norm, c->T, err) != 0 ||
-        (original ? project_apart(c, l, &x, err) : project_together(c, l, &x, err)) != 0 || turn(c, &x, err) != 0)
+    if ((original ? project_apart(c, l, &x, err) : project_together(c, l, &x, err)) != 0 || turn(c, &x, err) != 0)
         return -1;
     devptr q = original ? c->qr : x.q;
     int q_stride = original ? c->q : x.q_stride;
@@ -248,19 +271,32 @@ int cuda_prompt_attend(struct cuda_backend *c, int layer, struct err *err)
     /* With positions in the cache a key is turned when it is placed; with original ones it is placed as it was turned here. */
     if (insert(c, layer, original ? c->kr : x.k, x.v, x.kv_stride, err) != 0)
         return -1;
-    return product(c, &l->wo, c->att, c->x, true, err);
+    return product_back(c, &l->wo, c->att, err);
+}
+
+/* h = silu(gate) * up. */
+static int gate_up(struct cuda_backend *c, const struct cuda_layer *l, struct err *err)
+{
+    int ffn = c->shape->ffn;
+    if (c->T <= CUDA_FEW) {
+        devptr y = l->combine ? c->h : c->gu;
+        size_t y_row = (size_t)ffn * (l->combine ? 2 : 4);
+        if (product_few(c, &l->gate_up, c->x, (size_t)c->shape->hidden * sizeof(float), y, y_row, l->ffn_norm, 0,
+                        err) != 0)
+            return -1;
+        if (l->combine)
+            return 0;
+    } else if (norm(c, c->x, l->ffn_norm, c->T, err) != 0 || product(c, &l->gate_up, c->xn, c->gu, false, err) != 0) {
+        return -1;
+    }
+    return cuda_run(c, c->kernel[CK_SWIGLU], llama_grid_pieces(gen_of(c, CK_SWIGLU), c->T, ffn), 1, 1, false,
+                    (void *[]){&c->h, &c->gu, &c->T, &ffn}, err);
 }
 
 int cuda_prompt_feed_forward(struct cuda_backend *c, int layer, struct err *err)
 {
     const struct cuda_layer *l = &c->layer[layer];
-    int ffn = c->shape->ffn;
-    if (norm(c, c->x, l->ffn_norm, c->T, err) != 0 || product(c, &l->gate_up, c->xn, c->gu, false, err) != 0)
-        return -1;
-    if (cuda_run(c, c->kernel[CK_SWIGLU], llama_grid_pieces(gen_of(c, CK_SWIGLU), c->T, ffn), 1, 1, false,
-                 (void *[]){&c->h, &c->gu, &c->T, &ffn}, err) != 0)
-        return -1;
-    return product(c, &l->down, c->h, c->x, true, err);
+    return gate_up(c, l, err) != 0 ? -1 : product_back(c, &l->down, c->h, err);
 }
 
 /* --- logits ------------------------------------------------------------------------------------------------------------------------- */

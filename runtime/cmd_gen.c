@@ -113,7 +113,7 @@ static int take_params(struct gen_command *c, const struct option_group *group, 
 /* The kernels that a model wants, with the cascade and the type that are given. */
 static int ask_model(struct gen_command *c, struct err *err)
 {
-    const char *type = "bf16";
+    const char *type = NULL;
     struct model m;
     for (int i = 0; i < c->nparams; i++)
         type = strcmp(c->param[i].name, "t") ? type : c->param[i].value;

@@ -183,6 +183,12 @@ const struct kernel *cuda_kernels_get(const struct cuda_kernels *s, int number)
     return &s->wanted[number].built;
 }
 
+void cuda_kernels_wanted(const struct cuda_kernels *s, int number, const char **kernel, const char **params)
+{
+    *kernel = s->wanted[number].kernel;
+    *params = s->wanted[number].params;
+}
+
 int cuda_kernels_count(const struct cuda_kernels *s)
 {
     return s->count;

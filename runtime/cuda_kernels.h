@@ -8,6 +8,7 @@
 
 struct cuda_kernels; /* opaque */
 
+/* dev NULL: for a list of what is wanted, and no more. */
 int cuda_kernels_new(struct cuda_kernels **out, struct device *dev, struct err *err);
 void cuda_kernels_free(struct cuda_kernels *s);
 
@@ -22,6 +23,8 @@ int cuda_kernels_start(struct cuda_kernels *s, const char *set, int threads, str
 int cuda_kernels_finish(struct cuda_kernels *s, struct err *err);
 
 const struct kernel *cuda_kernels_get(const struct cuda_kernels *s, int number);
+/* Name and parameters of a kernel that is wanted. */
+void cuda_kernels_wanted(const struct cuda_kernels *s, int number, const char **kernel, const char **params);
 int cuda_kernels_count(const struct cuda_kernels *s);
 /* Resident blocks a multiprocessor, at least 1. */
 int cuda_kernels_blocks(const struct cuda_kernels *s, int number);

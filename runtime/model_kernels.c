@@ -1,22 +1,15 @@
 #include "model_kernels.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "cascade_options.h"
+#include "backend_cuda.h"
 
-/* Adds a kernel with a shape like "d=64 t=bf16", unless it is there. */
-__attribute__((format(printf, 4, 5))) static int add(struct model_kernels *list, struct err *err, const char *kernel,
-                                                     const char *shape, ...)
+int model_kernels_add(struct model_kernels *list, const char *kernel, const char *shape, struct err *err)
 {
-    char text[PAIRS_TEXT_MAX];
-    struct model_kernel k = {.kernel = kernel};
-    va_list ap;
-    va_start(ap, shape);
-    vsnprintf(text, sizeof text, shape, ap);
-    va_end(ap);
-    if (pairs_parse(&k.shape, text, err) != 0)
+    struct model_kernel k = {0};
+    snprintf(k.kernel, sizeof k.kernel, "%s", kernel);
+    if (pairs_parse(&k.shape, shape, err) != 0)
         return -1;
     for (int i = 0; i < list->n; i++)
         if (!strcmp(list->at[i].kernel, kernel) && pairs_equal(&list->at[i].shape, &k.shape))
@@ -27,25 +20,10 @@ __attribute__((format(printf, 4, 5))) static int add(struct model_kernels *list,
     return 0;
 }
 
-/* Attention, scores and cascade. */
-static int add_attention(struct model_kernels *list, const struct model_shape *s, const struct cascade_params *p,
-                         const char *t, struct err *err)
-{
-    const char *reduce = cascade_reduction_name(p->reduction);
-    int d = s->head_dim, g = s->heads / s->kv_heads, r = p->policy == POLICY_HOMOGENEOUS ? s->heads : g;
-    return add(list, err, "attn_turn", "d=%d t=%s", d, t) || add(list, err, "attn_prefill", "d=%d t=%s", d, t) ||
-                   add(list, err, "attn_scores", "d=%d t=%s", d, t) ||
-                   add(list, err, "attn_score_reduce", "reduce=%s", reduce) ||
-                   add(list, err, "attn_decode", "d=%d g=%d t=%s", d, g, t) ||
-                   add(list, err, "attn_merge", "d=%d r=%d reduce=%s t=%s", d, r, reduce, t) ||
-                   add(list, err, "cascade_update", "d=%d b=%d t=%s", d, p->span, t)
-               ? -1
-               : 0;
-}
-
 int model_kernels(struct model_kernels *list, const struct model *m, const struct cascade_params *p, const char *type,
                   struct err *err)
 {
     list->n = 0;
-    return add(list, err, "stream_copy", "t=%s", type) || add_attention(list, &m->shape, p, type, err) ? -1 : 0;
+    return model_kernels_add(list, "stream_copy", "t=bf16", err) != 0 ? -1
+                                                                      : backend_cuda_kernels(list, m, p, type, err);
 }

@@ -8,10 +8,10 @@
 #include "model.h"
 #include "pairs.h"
 
-enum { MODEL_KERNELS_MAX = 64 };
+enum { MODEL_KERNELS_MAX = 97 };
 
 struct model_kernel {
-    const char *kernel; /* a name of gen/kernels */
+    char kernel[48];    /* a name of gen/kernels */
     struct pairs shape; /* its shape parameters; tile parameters come from wisdom or are defaults */
 };
 
@@ -20,7 +20,10 @@ struct model_kernels {
     struct model_kernel at[MODEL_KERNELS_MAX]; /* [n], no two alike */
 };
 
-/* type: of activations and cache, "fp16" or "bf16". Returns 0, or -1 with *err where there are too many. */
+/* Adds a kernel with a shape like "d=64 t=bf16", unless it is there. */
+int model_kernels_add(struct model_kernels *list, const char *kernel, const char *shape, struct err *err);
+
+/* type: of activations and cache, "fp16" or "bf16"; NULL: what inference would take for this model. Returns 0, or -1 with *err where there are too many. */
 int model_kernels(struct model_kernels *list, const struct model *m, const struct cascade_params *p, const char *type,
                   struct err *err);
 
