@@ -2,7 +2,7 @@
 #define WEIR_FORMATS_H
 
 /* Kernel Tuner's file formats: results as T4 JSON, spaces as T1 JSON, and the cache file that its simulation mode replays, so that its
- * tools read ours. tests/bench/kernel_tuner.py holds them to Kernel Tuner's own schemas and code. All are written aside and renamed. */
+ * tools read ours. tests/bench/kernel_tuner_replay.py holds them to Kernel Tuner's own schemas and code. All are written aside and renamed. */
 
 #include "trials.h"
 

@@ -70,6 +70,13 @@ static double prefill_turns(const void *user, int block)
     return w->held_turns + own + w->masked * (own - whole) + w->extra;
 }
 
+/* A spilled register goes to memory and back once a turn, and is waited for. Fitted (H200). */
+static void add_spills(struct predict_counts *c, int bytes)
+{
+    c->shared += bytes / 4 * 2;
+    c->waits += 4 * bytes;
+}
+
 static struct predict_counts prefill_counts(const struct predict_job *job)
 {
     double d = (double)predict_param(job, "d", 0), bn = (double)predict_param(job, "bn", 0),
@@ -87,8 +94,7 @@ static struct predict_counts prefill_counts(const struct predict_job *job)
     };
     /* Pieces that are asked for too late, barriers, and with one buffer the copies themselves. */
     c.waits = 30 / pd * (d / 16 + bn / 16) + (st == 1 ? 2 * (job->machine.copy_latency * 0.4 + 60) : 60);
-    /* A spilled register goes to memory and back once a turn. */
-    c.shared += job->spills / 4 * 0.5;
+    add_spills(&c, job->spills);
     return c;
 }
 
@@ -152,7 +158,7 @@ static struct predict_counts scores_counts(const struct predict_job *job)
         .copies = bq * d / 8 / threads,
     };
     c.waits = 30 / pd * bq / 16 * 2 + 100;
-    c.shared += job->spills / 4 * 0.5;
+    add_spills(&c, job->spills);
     return c;
 }
 

@@ -5,11 +5,15 @@
 #include <math.h>
 #include <string.h>
 
-/* How floor and latency of a turn go together: 1 they add up, more: the greater one hides the other. */
-static const double OVERLAP = 2.5;
+/* How floor and latency of a turn go together: 1 they add up, more: the greater one hides the other. The warps of one block do the same at
+ * the same time, those of several blocks do not. Fitted (H200). */
+static double overlap_of(int blocks)
+{
+    return 1.5 + 0.4 * (blocks < 4 ? blocks : 4);
+}
 
 /* Registers beside O, S and Q or K: addresses, the pieces that are under way, and what the compiler wants for the schedule. */
-enum { REGISTERS_BESIDE = 56, REGISTERS_MAX = 255, REGISTER_UNIT = 8 };
+enum { REGISTERS_BESIDE = 56, BESIDE_KEYS = 84, REGISTERS_MAX = 255, REGISTER_UNIT = 8 };
 
 void predict_registers(struct predict_job *job)
 {
@@ -21,7 +25,8 @@ void predict_registers(struct predict_job *job)
     long most = job->in->gpu->regs_per_sm / (threads * (blocks > 0 ? blocks : 1)) / REGISTER_UNIT * REGISTER_UNIT;
     if (most > REGISTERS_MAX)
         most = REGISTERS_MAX;
-    long wanted = state ? state + pieces + REGISTERS_BESIDE : 40;
+    long beside = predict_param(job, "mk", 0) ? BESIDE_KEYS : REGISTERS_BESIDE;
+    long wanted = state ? state + pieces + beside : 40;
     job->regs = (int)(wanted < most ? wanted : most);
     job->spills = wanted > most ? (int)(4 * (wanted - most)) : 0;
 }
@@ -34,7 +39,7 @@ struct machine_load predict_load_by_count(const struct machine *m, const struct 
         .alu = share * fmax(m->alu * c->alu, m->fma * c->fma),
         .sfu = share * m->sfu * c->sfu,
         .issue = share * (c->tensor + c->shared / 4 + c->sfu + c->fma + c->alu + c->copies),
-        .shared = warps * (c->shared + 8 * c->copies),
+        .shared = warps * (c->shared + 6 * c->copies),
         .copy = warps * c->copies * 512 / m->copy_bytes,
     };
 }
@@ -45,5 +50,6 @@ double predict_turn_by_count(const struct machine *m, const struct predict_count
     double floor = fmax(fmax(fmax(load.tensor, load.alu), fmax(load.sfu, load.issue)), fmax(load.shared, load.copy));
     /* What a warp alone needs: its units one after the other, and the waits that nothing hides. */
     double alone = m->tensor * c->tensor + 2 * (c->fma + c->alu) + 4 * c->sfu + c->waits;
-    return pow(pow(floor, OVERLAP) + pow(alone, OVERLAP), 1 / OVERLAP);
+    double p = overlap_of(blocks);
+    return pow(pow(floor, p) + pow(alone, p), 1 / p);
 }

@@ -7,7 +7,7 @@
 
 #include "runtime/attn_grid.h"
 
-static const double DRAM_US = 0.75;     /* of a load, with the bus busy */
+static const double DRAM_US = 0.75; /* of a load, with the bus busy */
 
 /* What a thread of such a kernel does. */
 struct stream {
