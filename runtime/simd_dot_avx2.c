@@ -15,16 +15,16 @@ enum {
     DIGITS = 3,
     BLOCK = 32,
     GROUP = 64, /* activations of one step: two blocks, one in each half of a vector */
-    ROWS = 2,   /* rows that share the loads of the activations */
     FINEST = 8355000,
+    ROWS = 2,    /* rows that share the loads of the activations */
     AHEAD = 1024 /* bytes: what is fetched while a step computes */
 };
 
-struct nibble_group {
+struct nibble_group {            /* 32-byte aligned, as its size and the room are */
     int8_t digit[DIGITS][2][32]; /* leading digit first; of the first 16 of both blocks, of the last 16 */
     float scale[8];              /* by lane: what the integer 1 stands for */
-    float sum[8];                /* lanes 1 and 5: sum of X * scale of their blocks, to meet Q4_1's offsets; the others 0 */
-    int32_t bias[8];             /* by lane: -8 * sum of the X that meet the lane's weights */
+    float sum[8];    /* lanes 1 and 5: sum of X * scale of their blocks, to meet Q4_1's offsets; the others 0 */
+    int32_t bias[8]; /* by lane: -8 * sum of the X that meet the lane's weights */
 };
 _Static_assert(sizeof(struct nibble_group) <= GROUP * 16, "simd_row_room is too small");
 
@@ -54,32 +54,51 @@ static float unit_of(const float *x, bool coarse, float *inverse)
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
     float most = _mm_cvtss_f32(_mm_castsi128_ps(m)), top = coarse ? 127 : (float)FINEST;
-    *inverse = most > 1e-30f && most < INFINITY ? top / most : 0; /* the smallest floats have no inverse: as good as 0 */
+    *inverse =
+        most > 1e-30f && most < INFINITY ? top / most : 0; /* the smallest floats have no inverse: as good as 0 */
     return most < INFINITY ? most / top : NAN;
+}
+
+/* The low bytes of 32 integers, in their order. */
+static inline __m256i low_bytes(const __m256i *v)
+{
+    const __m256i byte = _mm256_set1_epi32(255);
+    __m256i a = _mm256_packus_epi32(_mm256_and_si256(v[0], byte), _mm256_and_si256(v[1], byte));
+    __m256i b = _mm256_packus_epi32(_mm256_and_si256(v[2], byte), _mm256_and_si256(v[3], byte));
+    /* Packing keeps to the halves of a vector. */
+    return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(a, b), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+/* Sums of 32 integers by lane: those at 4 * lane and the 3 behind it, in both halves. */
+static inline __m128i sums_by_lane(const __m256i *v)
+{
+    __m256i pairs = _mm256_hadd_epi32(_mm256_add_epi32(v[0], v[2]), _mm256_add_epi32(v[1], v[3]));
+    __m256i fours = _mm256_hadd_epi32(pairs, pairs);
+    return _mm_unpacklo_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
 }
 
 /* 32 activations into block b (0, 1) of a group. */
 static void put_block(struct nibble_group *g, int b, const float *x, bool coarse)
 {
     float inverse, unit = unit_of(x, coarse, &inverse);
-    int32_t v[BLOCK], sum = 0;
-    for (int i = 0; i < BLOCK; i += 8)
-        _mm256_storeu_si256((__m256i *)(void *)(v + i),
-                            _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(inverse))));
-    for (int i = 0; i < BLOCK; i++) {
-        int at = 16 * b + i % 16, half = i / 16;
-        int32_t middle = (v[i] + 128) >> 8, top = (middle + 128) >> 8; /* v = middle * 256 + a digit in -128..127 */
-        g->digit[0][half][at] = (int8_t)(coarse ? v[i] : top);
-        if (!coarse) {
-            g->digit[1][half][at] = (int8_t)(middle - top * 256);
-            g->digit[2][half][at] = (int8_t)(v[i] - middle * 256);
-        }
-        g->bias[4 * b + i % 16 / 4] -= 8 * v[i];
-        sum += v[i];
+    __m256i v[BLOCK / 8];
+    for (int i = 0; i < BLOCK / 8; i++)
+        v[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(inverse)));
+    __m128i sums = sums_by_lane(v);
+    int32_t sum[4];
+    _mm_storeu_si128((__m128i *)(void *)sum, sums);
+    _mm_store_si128((__m128i *)(void *)(g->bias + 4 * b), _mm_mullo_epi32(sums, _mm_set1_epi32(-8)));
+    _mm_store_ps(g->scale + 4 * b, _mm_set1_ps(unit));
+    /* Of X, so that its rounding cancels as that of the products does. */
+    g->sum[4 * b + 1] = (float)(sum[0] + sum[1] + sum[2] + sum[3]) * unit;
+    for (int d = coarse ? 0 : DIGITS - 1; d >= 0;
+         d--) { /* v = (what the next round sees) * 256 + a digit in -128..127 */
+        __m256i digit = low_bytes(v);
+        _mm_store_si128((__m128i *)(void *)(g->digit[d][0] + 16 * b), _mm256_castsi256_si128(digit));
+        _mm_store_si128((__m128i *)(void *)(g->digit[d][1] + 16 * b), _mm256_extracti128_si256(digit, 1));
+        for (int i = 0; i < BLOCK / 8; i++)
+            v[i] = _mm256_srai_epi32(_mm256_add_epi32(v[i], _mm256_set1_epi32(128)), 8);
     }
-    for (int lane = 0; lane < 4; lane++)
-        g->scale[4 * b + lane] = unit;
-    g->sum[4 * b + 1] = (float)sum * unit; /* of X, so that its rounding cancels as that of the products does */
 }
 
 void dot_avx2_prepare(struct simd_row *x, enum quant_type type)
