@@ -82,7 +82,7 @@ static int talk_on(struct talk *t, const struct generate_options *o, struct err 
     char *line = NULL;
     size_t room = 0;
     int rc = 0;
-    while (rc == 0) {
+    while (rc == 0 && !interrupt_leaves()) {
         if (terminal) {
             fputs("> ", stdout);
             fflush(stdout);
@@ -92,7 +92,7 @@ static int talk_on(struct talk *t, const struct generate_options *o, struct err 
         ssize_t n = getline(&line, &room, stdin);
         if (n < 0 && interrupt_seen()) {
             clearerr(stdin);
-            if (terminal)
+            if (terminal && !interrupt_leaves())
                 fputs("\n(Ctrl-D leaves)\n", stdout);
             continue;
         }

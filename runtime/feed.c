@@ -9,14 +9,14 @@
 
 #include "session.h"
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, leaving;
 
 static void on_interrupt(int signal_number)
 {
-    (void)signal_number;
     if (interrupted)
-        _exit(130);
+        _exit(128 + signal_number);
     interrupted = 1;
+    leaving = signal_number != SIGINT;
 }
 
 void interrupt_catch(void)
@@ -24,6 +24,13 @@ void interrupt_catch(void)
     struct sigaction a = {.sa_handler = on_interrupt}; /* no SA_RESTART: a read from the terminal ends */
     sigemptyset(&a.sa_mask);
     sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    sigaction(SIGHUP, &a, NULL);
+}
+
+bool interrupt_leaves(void)
+{
+    return leaving != 0;
 }
 
 bool interrupt_seen(void)

@@ -81,10 +81,11 @@ int feed_text(struct feed *f, const char *text, size_t len, bool last, struct er
 int feed_file(struct feed *f, const char *path, struct err *err);
 void feed_close(struct feed *f);
 
-/* Ctrl-C. After interrupt_catch it sets a flag instead of ending the process; a second one, with the flag still set, ends
- * it. */
+/* Ctrl-C, and the signals that ask a program to end. After interrupt_catch they set a flag instead of ending the process; a second
+ * one, with the flag still set, ends it. */
 void interrupt_catch(void);
 bool interrupt_seen(void);
+bool interrupt_leaves(void); /* it was not Ctrl-C: the program should come to its end */
 void interrupt_clear(void);
 
 /* Shows a line on stderr in place of the one before, where that is a terminal; NULL wipes it. */

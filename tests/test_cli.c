@@ -424,6 +424,28 @@ static void interrupts(void **state)
     assert_non_null(strstr(errors, "generated: "));
 }
 
+/* A conversation that is asked to end is saved, in the middle of an answer or while nothing is said. */
+static void ended_conversations_are_saved(void **state)
+{
+    (void)state;
+    char some[64];
+    for (int i = 0; i < 2; i++) {
+        struct child c =
+            start("chat -m tiny.gguf --template zephyr -n 1000000000 --ignore-end --window 64 --save ended");
+        assert_int_equal(write(c.in, "hello\n", 6), 6);
+        assert_true(read(c.out, some, sizeof some) > 0);
+        if (i == 1) { /* first the answer, then the silence */
+            kill(c.pid, SIGINT);
+            struct pollfd more = {.fd = c.out, .events = POLLIN};
+            while (poll(&more, 1, 500) > 0)
+                assert_true(read(c.out, some, sizeof some) > 0);
+        }
+        kill(c.pid, i ? SIGHUP : SIGTERM);
+        assert_int_equal(finish(&c), 0);
+        assert_int_equal(weir("chat -m tiny.gguf -n 3 --load ended"), 0);
+    }
+}
+
 static void model_is_found(void **state)
 {
     (void)state;
@@ -543,6 +565,7 @@ int main(void)
         cmocka_unit_test(runs),
         cmocka_unit_test(chats),
         cmocka_unit_test(interrupts),
+        cmocka_unit_test(ended_conversations_are_saved),
         cmocka_unit_test(model_is_found),
         cmocka_unit_test(pass_keys),
         cmocka_unit_test(trace_equals_oracle),
