@@ -178,13 +178,19 @@ static int all_kernels(struct gen_command *c, struct err *err)
     return 0;
 }
 
-/* The parameters for one job: the model's, then those given; with --all, those that the kernel does not have are left out. -1 if
- * it is unknown. */
+/* A parameter may be for some of several kernels only. */
+static bool several(const struct gen_command *c)
+{
+    return c->all || c->nkernels > 1;
+}
+
+/* The parameters for one job: the model's, then those given; with several kernels, those that this one does not have are left
+ * out. -1 if it is unknown. */
 static int params_for(struct gen_command *c, const struct job *job, struct gen_param *out, struct err *err)
 {
     int n = job->shape ? pairs_params(job->shape, out, 0) : 0;
     for (int i = 0; i < c->nparams; i++) {
-        int has = c->all ? gen_has_param(c->gen, job->kernel, c->param[i].name, err) : 1;
+        int has = several(c) ? gen_has_param(c->gen, job->kernel, c->param[i].name, err) : 1;
         if (has < 0)
             return -1;
         if (has)
@@ -193,10 +199,10 @@ static int params_for(struct gen_command *c, const struct job *job, struct gen_p
     return n;
 }
 
-/* With --all, an option that no kernel has is a mistake. */
+/* With several kernels, an option that none of them has is a mistake. */
 static int check_params_used(struct gen_command *c, struct err *err)
 {
-    for (int i = 0; c->all && i < c->nparams; i++) {
+    for (int i = 0; several(c) && i < c->nparams; i++) {
         int used = 0;
         for (int k = 0; k < c->njobs && used == 0; k++)
             used = gen_has_param(c->gen, c->job[k].kernel, c->param[i].name, err);

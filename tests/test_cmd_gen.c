@@ -261,6 +261,7 @@ static void refused(void **state)
         {"gen axpy --gpu a100 --n 8 --set st", CMD_USAGE, "'st' is not NAME=VALUE"},
         {"gen axpy --gpu a100 --n 8 --set =4", CMD_USAGE, "is not NAME=VALUE"},
         {"gen axpy --gpu a100 --n 8 --bogus 1", CMD_USAGE, "axpy has no parameter 'bogus'; it has n, t, wp, st"},
+        {"gen axpy axpy --gpu a100 --n 8 --bogus 1", CMD_USAGE, "no kernel has a parameter 'bogus'"},
         {"gen axpy --gpu a100 --n 8 -z", CMD_USAGE, "unknown option '-z'"},
         {"gen axpz --gpu a100 --n 8", CMD_USAGE, "unknown kernel 'axpz'; known: "},
         {"gen axpy --gpu voodoo --n 8", CMD_USAGE, "unknown GPU 'voodoo'; known: "},
