@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gguf_writer.h"
+#include "hf_writer.h"
 #include "runtime/llama.h"
 #include "runtime/weir_private.h"
 
@@ -193,6 +193,18 @@ static int attempt_saved_stream(struct err *err)
     return rc;
 }
 
+static const char folder[] = "/tmp/weir-alloc-hf";
+
+/* A Hugging Face folder, which a_folder has written. */
+static int attempt_folder(struct err *err)
+{
+    struct weir_model *m;
+    if (weir_model_open(&m, folder, weir_error_of(err)) < 0)
+        return -1;
+    weir_model_close(m);
+    return 0;
+}
+
 static void sweep(attempt_fn *attempt, enum tiny_tokenizer tokenizer)
 {
     struct tiny_model t = tiny_model_defaults();
@@ -256,6 +268,21 @@ static void a_saved_stream(void **state)
     remove("/tmp/weir-alloc-stream");
 }
 
+static void a_folder(void **state)
+{
+    struct tiny_model t = tiny_model_defaults();
+    struct model m;
+    struct bytes bytes;
+    t.tokenizer = TINY_BPE;
+    t.layers = 1;
+    tiny_model_open(&t, &m, &bytes);
+    hf_write(folder, &m, &(struct hf_folder){.cuts = HF_SMOLLM, .shards = 1, .bos = true, .chat = "{{ messages }}"});
+    model_close(&m);
+    free(bytes.data);
+    sweep(attempt_folder, TINY_BPE);
+    assert_int_equal(system("rm -r /tmp/weir-alloc-hf"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +292,7 @@ int main(void)
         cmocka_unit_test(a_stream_of_text),
         cmocka_unit_test(a_backend),
         cmocka_unit_test(a_saved_stream),
+        cmocka_unit_test(a_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
