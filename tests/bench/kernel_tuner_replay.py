@@ -9,11 +9,13 @@ v/bin/python tests/bench/kernel_tuner_replay.py --weir build/weir --log tests/ve
    `weir tune --replay` on the same trials.
 Prints one line a problem and ends with 1 if anything is wrong.
 """
-import argparse, contextlib, io, json, os, re, statistics, subprocess, sys, tempfile, warnings
+import argparse, contextlib, io, json, random, statistics, subprocess, sys, tempfile, warnings
 from pathlib import Path
 
 import jsonschema
-from kernel_tuner import tune_kernel, util
+import numpy
+from constraint import FunctionConstraint
+from kernel_tuner import tune_kernel
 from kernel_tuner.file_utils import input_file_schema, output_file_schema
 from kernel_tuner.searchspace import Searchspace
 
@@ -24,13 +26,11 @@ STRATEGIES = ["random_sample", "genetic_algorithm", "simulated_annealing", "gree
 def restrict_to(cache, names):
     """The configs that a cache file holds, failed ones too: a search may ask for no others."""
     known = {tuple(v[n] for n in names) for v in cache["cache"].values()}
-    return lambda p: tuple(p[n] for n in names) in known
+    return [FunctionConstraint(lambda *values: values in known)]
 
 
 def replay(path, strategy, seed, evaluations):
     """Trials in the order in which the strategy first asks for them: their times, None for failed ones."""
-    import random
-    import numpy
     random.seed(seed)
     numpy.random.seed(seed)
     cache = json.loads(Path(path).read_text())
@@ -39,7 +39,7 @@ def replay(path, strategy, seed, evaluations):
         warnings.simplefilter("ignore")
         results, _ = tune_kernel(cache["kernel_name"], "", tuple(cache["problem_size"]), [], cache["tune_params"],
                                  restrictions=restrict_to(cache, names), cache=str(path), simulation_mode=True, lang="CUDA", quiet=True,
-                                 strategy=strategy, strategy_options={"max_fevals": evaluations})
+                                 strategy=strategy, strategy_options={"max_fevals": evaluations} if evaluations else {})
     seen, times = set(), []
     for r in results:
         key = tuple(r[n] for n in names)
