@@ -132,6 +132,16 @@ static void add_result(cJSON *results, const struct tune_space *s, int config, c
     cJSON_AddItemToArray(results, r);
 }
 
+/* The revision of the templates that the trials are of: the last one's. */
+static const char *revision_of(const struct trials *t, const struct tune_space *s)
+{
+    const char *revision = s->revision;
+    for (int i = 0; i < t->n; i++)
+        if (!strcmp(t->trial[i].gpu, s->gpu.name) && tune_problem_equal(&t->trial[i].problem, &s->problem))
+            revision = t->trial[i].revision;
+    return revision;
+}
+
 int t4_write(const struct trials *t, const struct tune_space *s, const char *path, struct err *err)
 {
     cJSON *doc = cJSON_CreateObject();
@@ -140,7 +150,7 @@ int t4_write(const struct trials *t, const struct tune_space *s, const char *pat
     cJSON *head = cJSON_AddObjectToObject(doc, "weir");
     cJSON_AddStringToObject(head, "kernel", s->problem.kernel);
     cJSON_AddStringToObject(head, "gpu", s->gpu.name);
-    cJSON_AddStringToObject(head, "revision", s->revision);
+    cJSON_AddStringToObject(head, "revision", revision_of(t, s));
     add_pairs(head, "shape", &s->problem.shape);
     add_pairs(head, "sizes", &s->problem.sizes);
     if (each_trial(t, s, cJSON_AddArrayToObject(doc, "results"), add_result, err) < 0) {
