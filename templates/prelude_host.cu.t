@@ -39,6 +39,7 @@ extern __attribute__((const)) int emu_tid(void), emu_bid(int axis), emu_nbid(int
 extern __attribute__((const)) unsigned char *emu_smem(void);
 #define smem() emu_smem()
 #define smem_address(p) ((unsigned)((const unsigned char *)(p) - emu_smem()))
+#define whole_address(p) smem_address(p)
 
 /* Barriers. */
 extern void emu_sync_block(const char *at), emu_sync_warp(const char *at), emu_sync_named(int id, int threads, const char *at);
