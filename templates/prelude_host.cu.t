@@ -38,6 +38,7 @@ extern __attribute__((const)) int emu_tid(void), emu_bid(int axis), emu_nbid(int
 /* The block's dynamic shared memory. */
 extern __attribute__((const)) unsigned char *emu_smem(void);
 #define smem() emu_smem()
+#define whole_address(p) smem_address(p)
 #define smem_address(p) ((unsigned)((const unsigned char *)(p) - emu_smem()))
 #define whole_address(p) smem_address(p)
 

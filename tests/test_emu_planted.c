@@ -9,7 +9,9 @@
 #include <cmocka.h>
 
 #include "cases_decode.h"
+#include "cases_llama.h"
 #include "cases_prefill.h"
+#include "cases_sample.h"
 #include "cases_update.h"
 #include "emu/case.h"
 #include "emu/parallel.h"
@@ -100,6 +102,20 @@ static const struct plant {
      NULL},
     {"cascade_update", update_token_by_token, "keys turned by one too much", "turning ? m", 0, "turning ? 1 + m",
      "of the key"},
+    {"matvec", llama_matvec_quants, "no wait for a chunk", "cp_async_wait(0);\n            sync_warp();", 0,
+     "sync_warp();", "cp.async"},
+    {"matvec", llama_matvec_quants, "no sync_warp behind the wait", "cp_async_wait(0);\n            sync_warp();", 0,
+     "cp_async_wait(0);", NULL},
+    {"matvec", llama_matvec_quants, "the barrier behind the inputs", "sync_block();", 0, "", NULL},
+    {"matvec", llama_matvec_quants, "warps of a team that do not meet", "sync_named(1 + team, 128);", 0, "", NULL},
+    {"matvec", llama_matvec_quants, "groups that meet the inputs of others", "r == g ? x.x", 0, "r == (g ^ 1) ? x.x",
+     NULL},
+    {"matvec", llama_matvec_quants, "an offset left out", "s.y * group_sums", 0, "0.0f * group_sums", NULL},
+    {"matvec", llama_matvec_quants, "a row too many", "&& o < rows;", 0, "&& o <= rows;", "device memory"},
+    {"matvec", llama_matvec_quants, "a quarter of a row left out", "sum[i] += shfl_xor_f(sum[i], 2);", 0, "", NULL},
+    {"rms_norm", llama_rms_norm, "the barrier before the warps' sums are added", "sync_block();", 0, "", NULL},
+    {"sample", sample_greedy, "a counter that is not put back", "state->arrived = 0;", 0, "state->arrived = 1;", NULL},
+    {"sample", sample_greedy, "of equal logits the last", "a.id < b.id", 0, "a.id > b.id", "instead of"},
 };
 enum { NPLANTS = sizeof plants / sizeof plants[0], NSCHEDULES = 3 };
 
@@ -110,6 +126,9 @@ static const struct emu_case tiles[] = {
     {.tile_of = "attn_prefill", .tile = "bm=64 bn=32 st=1 wp=2 qr=0 pd=1 mb=1"},
     {.tile_of = "attn_scores", .tile = "mk=2 bq=32 st=3 wp=2 pd=1 mb=1"},
     {.tile_of = "cascade_update", .tile = "wp=2 sl=1 u=4"},
+    {.tile_of = "matvec", .tile = "r=1 u=1 cb=8 wp=4 sk=4 st=2 mb=1"},
+    {.tile_of = "rms_norm", .tile = "wp=4"},
+    {.tile_of = "sample", .tile = "wp=4 span=512"},
 };
 
 static int run_plant(int i, void *arg, struct err *err)
