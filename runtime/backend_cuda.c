@@ -254,7 +254,7 @@ static int want_kernels(struct cuda_backend *c, struct err *err)
     int d = c->shape->head_dim, *k = c->kernel;
     k[CK_NORM] = cuda_kernels_want(s, err, "rms_norm", "n=%d t=%s", c->shape->hidden, t);
     k[CK_SWIGLU] = cuda_kernels_want(s, err, "swiglu", "t=%s", t);
-    k[CK_BIAS] = c->layer[0].has_bias ? cuda_kernels_want(s, err, "add_bias", "t=%s", t) : 0;
+    k[CK_BIAS] = c->layer && c->layer[0].has_bias ? cuda_kernels_want(s, err, "add_bias", "t=%s", t) : 0;
     k[CK_TURN] = cuda_kernels_want(s, err, "attn_turn", "d=%d t=%s", d, t);
     k[CK_PREFILL] = cuda_kernels_want(s, err, "attn_prefill", "d=%d t=%s", d, t);
     k[CK_SCORES] = cuda_kernels_want(s, err, "attn_scores", "d=%d t=%s", d, t);
@@ -406,7 +406,7 @@ int backend_cuda_kernels(struct model_kernels *list, const struct model *m, cons
     c->p = *p;
     c->bf16 = type ? !strcmp(type, "bf16") : wants_bf16(m, NULL);
     if (check_shape(c->shape, err) == 0 && set_sizes(c, err) == 0 && cuda_kernels_new(&c->kernels, NULL, err) == 0 &&
-        cuda_weights_plan(c, err) == 0 && want_kernels(c, err) == 0)
+        (!m->layer || cuda_weights_plan(c, err) == 0) && want_kernels(c, err) == 0) /* a shape alone has no weights */
         rc = 0;
     for (int i = 0; rc == 0 && i < cuda_kernels_count(c->kernels); i++) {
         const char *kernel, *params;
