@@ -177,7 +177,7 @@ static int give_out(struct compile_pool *p, struct err *err)
 /* Takes in what one worker has to say, or its end. */
 static void take(struct one *o, double left)
 {
-    struct compiled got = {COMPILE_NONE};
+    struct compiled got = {.state = COMPILE_NONE};
     struct err why = {""};
     enum worker_answer a = worker_wait(&o->worker, &got, left > 0 ? left : 0, &why);
     if (a == WORKER_INTERRUPTED)
