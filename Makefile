@@ -158,7 +158,7 @@ $(B)/fuzz/%: $(B)/tests/%.o $(TOBJ) $(B)/libweir.a
 # A folder that runs where there is a driver and nothing else: program, tests, the libraries they need (MODEL=1: the model too).
 bundle: $(B)/weir $(TBIN)               ## a relocatable folder for a GPU machine
 	@rm -rf bundle.tmp && mkdir -p bundle.tmp/lib bundle.tmp/tests
-	@cp $(B)/weir bundle.tmp/ && cp $(B)/tests/test_gpu bundle.tmp/tests/ && cp -r gen templates bundle.tmp/ && mkdir bundle.tmp/kernels_out
+	@cp $(B)/weir bundle.tmp/ && cp $(B)/tests/test_gpu bundle.tmp/tests/ && cp -r gen templates bundle.tmp/ && mkdir bundle.tmp/kernels_out && cp -r kernels_out/wisdom bundle.tmp/kernels_out/
 	@cp -r tests/bench tests/run.sh tests/sanitize.sh bundle.tmp/tests/
 	@for l in $$(ldd $(B)/weir $(B)/tests/test_gpu | awk '/=> \//{print $$3}' | sort -u | grep -vE '/(libc|libm|libdl|libpthread|librt|ld-linux[^/]*|libgcc_s)\.so'); do cp -L $$l bundle.tmp/lib/; done
 	@if [ -n "$(BUNDLE_MODEL)" ]; then cp '$(MODEL)' bundle.tmp/; fi

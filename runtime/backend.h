@@ -34,7 +34,8 @@ struct backend_options {
     enum backend_half half;
     backend_progress *progress; /* or NULL */
     void *progress_user;
-    int threads;           /* CPU threads; 0: as many as there are cores to run on */
+    void (*say)(bool warning, const char *line); /* told which wisdom is used, and what of it cannot be read; or NULL */
+    int threads;                                 /* CPU threads; 0: as many as there are cores to run on */
     bool int8_activations; /* faster decoding that costs about 0.05 nats a token; off unless asked for */
     const char *simd;      /* CPU: "avx512", "avx2" or "plain"; NULL: the best that the machine runs */
 };

@@ -12,8 +12,9 @@
 #include "kernel.h"
 #include "memory.h"
 #include "options.h"
+#include "wisdom.h"
 
-enum { GPUS_MAX = 16, ARCHS_MAX = 64 };
+enum { GPUS_MAX = 16, ARCHS_MAX = 64, WISDOMS_MAX = 32 };
 
 struct report {
     int gpus;
@@ -32,7 +33,7 @@ struct report {
     double cubin_bytes;
     char home[512];
     int wisdoms;
-    char wisdom[32][300];
+    char wisdom[WISDOMS_MAX][400]; /* a line each */
 };
 
 /* The library under the first of the names that opens, or NULL. */
@@ -133,18 +134,44 @@ static void look_at_cache(struct report *r)
     r->cache_writable = r->cache.folder[0] && access(path, W_OK) == 0;
 }
 
-static void look_at_wisdom(struct report *r)
+static void add_wisdom(struct report *r, const char *path)
 {
-    char folder[600];
-    snprintf(folder, sizeof folder, "%s%skernels_out/wisdom", r->home, r->home[0] ? "/" : "");
-    DIR *dir = opendir(folder);
-    for (struct dirent *e; dir && (e = readdir(dir)) && r->wisdoms < 32;) {
-        const char *end = strstr(e->d_name, ".json");
-        if (end && !end[5])
-            snprintf(r->wisdom[r->wisdoms++], sizeof r->wisdom[0], "%s", e->d_name);
+    struct wisdom_file f;
+    struct err err = {""};
+    char *line = r->wisdom[r->wisdoms++];
+    int measured = 0;
+    if (wisdom_file_read(path, &f, &err) != 0) {
+        snprintf(line, sizeof r->wisdom[0], "damaged, left out: %.270s", err.msg);
+        return;
     }
-    if (dir)
-        closedir(dir);
+    for (int i = 0; i < f.nentries; i++)
+        measured += f.entry[i].measured[0] != 0;
+    bool here = false;
+    for (int i = 0; i < r->gpus; i++)
+        here = here || !strcmp(r->gpu_name[i], f.gpu);
+    snprintf(line, sizeof r->wisdom[0], "%s: %d kernel shapes measured, %d predicted%s, %.180s", f.gpu, measured,
+             f.nentries - measured, here ? " (the GPU that is here)" : "", path);
+    wisdom_file_free(&f);
+}
+
+static void look_at_wisdom(struct report *r, const struct gen *g)
+{
+    char folder[2][600], path[900];
+    struct stat st;
+    int n = wisdom_folders(g, folder);
+    for (int k = 0; k < n; k++) {
+        if (stat(folder[k], &st) == 0 && S_ISREG(st.st_mode) && r->wisdoms < WISDOMS_MAX)
+            add_wisdom(r, folder[k]);
+        DIR *dir = opendir(folder[k]);
+        for (struct dirent *e; dir && (e = readdir(dir)) && r->wisdoms < WISDOMS_MAX;) {
+            const char *end = strstr(e->d_name, ".json");
+            snprintf(path, sizeof path, "%s/%.250s", folder[k], e->d_name);
+            if (end && !end[5])
+                add_wisdom(r, path);
+        }
+        if (dir)
+            closedir(dir);
+    }
 }
 
 static void print_json(const char *text)
@@ -295,7 +322,7 @@ int cmd_doctor(int argc, char **argv, struct err *err)
     look_at_cpu(r);
     look_at_cache(r);
     snprintf(r->home, sizeof r->home, "%s", gen_home(g));
-    look_at_wisdom(r);
+    look_at_wisdom(r, g);
     if (json)
         report_json(r);
     else

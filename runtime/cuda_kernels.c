@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "occupancy.h"
-#include "pairs.h"
 #include "threads.h"
 
 enum { WANTED_MAX = 96 };
@@ -24,6 +23,10 @@ struct cuda_kernels {
     struct kernel_cache cache;
     char gpu[GEN_GPU_MAX];
     char *set; /* owned, or NULL */
+    struct pairs sizes;
+    wisdom_say *say;
+    struct wisdom *wisdom; /* of the generator below; NULL: none */
+    struct gen *wisdom_gen;
     int count, threads;
     atomic_int next; /* to be built */
     pthread_mutex_t lock;
@@ -59,6 +62,8 @@ void cuda_kernels_free(struct cuda_kernels *s)
     for (int i = 0; i < s->count; i++)
         kernel_free(&s->wanted[i].built);
     pthread_mutex_destroy(&s->lock);
+    wisdom_close(s->wisdom);
+    gen_close(s->wisdom_gen);
     free(s->set);
     free(s);
 }
@@ -99,6 +104,28 @@ static int add_set(struct gen *g, const char *set, const char *kernel, struct pa
     return 0;
 }
 
+void cuda_kernels_tune(struct cuda_kernels *s, const struct pairs *sizes, wisdom_say *say)
+{
+    s->sizes = *sizes;
+    s->say = say;
+}
+
+/* Adds the tile that wisdom has for the kernel. One thread at a time: the look-up runs the generator. */
+static void add_wisdom(struct cuda_kernels *s, const char *kernel, struct pairs *p)
+{
+    struct gen_param param[PAIRS_MAX];
+    struct wisdom_found found;
+    if (!s->wisdom)
+        return;
+    pthread_mutex_lock(&s->lock);
+    wisdom_best(s->wisdom, kernel, param, pairs_params(p, param, 0), &s->sizes, &found);
+    if (s->say)
+        s->say(false, found.line);
+    pthread_mutex_unlock(&s->lock);
+    for (int i = 0; i < found.config.n; i++)
+        pairs_put(p, found.config.at[i].name, found.config.at[i].value, NULL);
+}
+
 /* One kernel: compiled, or on a device that wants source, loaded. */
 static int build(struct cuda_kernels *s, struct gen *g, struct wanted *w, struct err *err)
 {
@@ -106,6 +133,7 @@ static int build(struct cuda_kernels *s, struct gen *g, struct wanted *w, struct
     struct gen_param param[PAIRS_MAX];
     if (pairs_parse(&pairs, w->params, err) != 0 || add_set(g, s->set, w->kernel, &pairs, err) != 0)
         return -1;
+    add_wisdom(s, w->kernel, &pairs);
     int n = pairs_params(&pairs, param, 0);
     if (s->dev->wants_source)
         return kernel_get(g, &s->cache, s->dev, w->kernel, param, n, &w->built, err);
@@ -146,9 +174,9 @@ int cuda_kernels_start(struct cuda_kernels *s, const char *set, int threads, str
     struct gen *g = NULL;
     if (gen_open(&g, NULL, err) != 0)
         return -1;
-    int rc = gen_gpu_name(g, s->dev->facts.name, s->dev->facts.sm, s->gpu, err);
-    gen_close(g);
-    if (rc != 0)
+    s->wisdom_gen = g;
+    if (gen_gpu_name(g, s->dev->facts.name, s->dev->facts.sm, s->gpu, err) != 0 ||
+        (s->sizes.n > 0 && !s->dev->wants_source && wisdom_open(&s->wisdom, g, s->gpu, s->say, err) != 0))
         return -1;
     if (set && !(s->set = strdup(set)))
         return err_set(err, "out of memory: the kernels' parameters");

@@ -4,7 +4,7 @@
 /* The kernels of a model, built side by side: whoever needs one names it and gets a number; then threads with a generator each render
  * and compile them (or take them from the cubin cache) while the caller does something else. */
 
-#include "kernel.h"
+#include "wisdom.h"
 
 struct cuda_kernels; /* opaque */
 
@@ -15,6 +15,10 @@ void cuda_kernels_free(struct cuda_kernels *s);
 /* The number of a kernel with its parameters, "d=128 g=4 t=bf16"; the same for the same. -1 when memory is out. */
 int cuda_kernels_want(struct cuda_kernels *s, struct err *err, const char *kernel, const char *params, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* Tile parameters that are not given come from wisdom, for these sizes of a run (names of the kernels' args), on a device that takes
+ * cubins. say: told of each look-up and of wisdom that cannot be read; NULL: nobody. */
+void cuda_kernels_tune(struct cuda_kernels *s, const struct pairs *sizes, wisdom_say *say);
 
 /* Starts to build all that are wanted. set: tile parameters NAME=VALUE or KERNEL.NAME=VALUE with commas between, or NULL. threads 0: one
  * a core. */

@@ -98,6 +98,7 @@ struct backend_options session_machine(const struct session_options *so)
     o.kind = so->cpu ? BACKEND_CPU : so->gpu >= 0 ? BACKEND_CUDA : BACKEND_AUTO;
     o.gpu = so->gpu > 0 ? so->gpu : 0;
     o.progress = show_loading;
+    o.say = cmd_say;
     return o;
 }
 

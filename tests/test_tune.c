@@ -141,10 +141,108 @@ static void hangs_and_crashes_are_trials(void **state)
     gen_close(g);
 }
 
+/* ------------------------------------------------------------------------------------------------ the trial log */
+
+static struct trial a_trial(int wp, double ms)
+{
+    struct trial t = {
+        .gpu = "a100-80", .revision = "r", .problem = problem_of("stream_copy", "t=bf16", "n=20000"), .ms = ms};
+    pairs_put_long(&t.config, "wp", wp, NULL);
+    return t;
+}
+
+/* Writers that are killed at any moment cost their unfinished trial at most; two at once cost none. */
+static void log_survives_kills_and_writers(void **state)
+{
+    struct trials log;
+    struct err err = {""};
+    char path[200];
+    path_in(path, "kill.jsonl");
+    for (int round = 0; round < 6; round++) {
+        pid_t child[2];
+        for (int c = 0; c < 2; c++)
+            if ((child[c] = fork()) == 0) {
+                struct trial t = a_trial(c, 1 + round);
+                if (trials_open(&log, path, true, &err) != 0)
+                    _exit(1);
+                for (int i = 0; round || i < 50; i++)
+                    if (trials_add(&log, &t, &err) != 0)
+                        _exit(1);
+                _exit(0);
+            }
+        usleep(30000);
+        for (int c = 0; c < 2; c++) {
+            int status;
+            if (round)
+                kill(child[c], SIGKILL);
+            waitpid(child[c], &status, 0);
+            assert_true(round || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+        }
+        if (trials_open(&log, path, false, &err) != 0)
+            fail_msg("%s", err.msg);
+        assert_true(log.n >= 100);
+        assert_true(log.damaged <= 2 * round);
+        trials_close(&log);
+    }
+    /* What a kill leaves of a line is no trial, and the next one stands on a line of its own. */
+    FILE *f = fopen(path, "w");
+    fputs("{\"kernel\":\"stream_co", f);
+    fclose(f);
+    struct trial t = a_trial(4, 2);
+    if (trials_open(&log, path, true, &err) != 0 || trials_add(&log, &t, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(log.n, 1);
+    assert_int_equal(log.damaged, 1);
+    assert_true(pairs_equal(&log.trial[0].config, &t.config));
+    trials_close(&log);
+}
+
+/* ------------------------------------------------------------------------------------------------ search */
+
+static void guided_search_uses_the_prediction(void **state)
+{
+    enum { SIDE = 20, N = SIDE * SIDE };
+    static long at[N * 2];
+    static double ms[N], predicted[N], none[N];
+    for (int i = 0; i < N; i++) {
+        double x = i % SIDE - 6, y = i / SIDE - 13; /* the best is at (6, 13); the model is wrong by a slope */
+        at[2 * i] = i % SIDE;
+        at[2 * i + 1] = i / SIDE;
+        ms[i] = i % 7 == 3 ? 0 : 1 + 0.02 * (x * x + y * y);
+        predicted[i] = (1 + 0.02 * (x * x + y * y)) * exp(0.02 * x);
+    }
+    struct {
+        enum search_kind kind;
+        const double *prior;
+        int most;
+    } cases[] = {{SEARCH_GUIDED, predicted, 15},
+                 {SEARCH_GUIDED, none, 60},
+                 {SEARCH_LOCAL, none, 200},
+                 {SEARCH_RANDOM, none, N},
+                 {SEARCH_EXHAUSTIVE, none, N}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct search s;
+        struct err err = {""};
+        int point;
+        assert_int_equal(search_open(&s, cases[i].kind, N, 2, at, cases[i].prior, 0, 7, &err), 0);
+        while (search_next(&s, 1, &point) == 1) {
+            assert_true(s.ms[point] == 0); /* never the same twice */
+            search_report(&s, point, ms[point]);
+            if (ms[point] > 0 && ms[point] <= 1.05)
+                break;
+        }
+        if (s.measured > cases[i].most)
+            fail_msg("search %zu took %d trials", i, s.measured);
+        search_close(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hangs_and_crashes_are_trials),
+        cmocka_unit_test(log_survives_kills_and_writers),
+        cmocka_unit_test(guided_search_uses_the_prediction),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

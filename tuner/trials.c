@@ -230,6 +230,7 @@ int trials_open(struct trials *t, const char *path, bool write, struct err *err)
 {
     memset(t, 0, sizeof *t);
     t->fd = -1;
+    t->ends_whole = true;
     if (strlen(path) >= sizeof t->path)
         return err_set(err, "%.200s: too long a path", path);
     strcpy(t->path, path);
@@ -264,7 +265,7 @@ int trials_add(struct trials *t, const struct trial *trial, struct err *err)
     int status = -1;
     /* After what a kill left of a line, a new line begins: one write, so that two tuners' trials do not mix. */
     if ((whole = err_alloc(n + 3, 1, "a trial", err))) {
-        size_t len = (size_t)snprintf(whole, n + 3, "%s%s\n", t->ends_whole || t->read_to == 0 ? "" : "\n", line);
+        size_t len = (size_t)snprintf(whole, n + 3, "%s%s\n", t->ends_whole ? "" : "\n", line);
         if (write(t->fd, whole, len) != (ssize_t)len)
             err_set(err, "%s: %s", t->path, errno ? strerror(errno) : "a trial was cut; is the disk full?");
         else

@@ -1,0 +1,176 @@
+/* Wisdom files: which entry serves a shape, what damaged ones cost, what merging keeps. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tuner/wisdom_write.h"
+
+static char folder[] = "/tmp/weir-wisdom-XXXXXX";
+static int warnings;
+static struct gen *gen;
+
+static int open_all(void **state)
+{
+    struct err err = {""};
+    (void)state;
+    return mkdtemp(folder) && setenv("WEIR_WISDOM", folder, 1) == 0 && gen_open(&gen, NULL, &err) == 0 ? 0 : -1;
+}
+
+static int close_all(void **state)
+{
+    char command[100];
+    (void)state;
+    gen_close(gen);
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+static void say(bool warning, const char *line)
+{
+    warnings += warning;
+}
+
+static struct wisdom_entry entry(const char *shape, const char *sizes, const char *config, double ms,
+                                 const char *measured)
+{
+    struct wisdom_entry e = {.kernel = "attn_prefill", .ms = ms};
+    struct err err = {""};
+    if (pairs_parse(&e.shape, shape, &err) != 0 || pairs_parse(&e.sizes, sizes, &err) != 0 ||
+        pairs_parse(&e.config, config, &err) != 0)
+        fail_msg("%s", err.msg);
+    snprintf(e.measured, sizeof e.measured, "%s", measured);
+    snprintf(e.predicted, sizeof e.predicted, "%s", measured[0] ? "" : "a model");
+    return e;
+}
+
+static void write_file(const char *gpu, int sm, const struct wisdom_entry *e, int n)
+{
+    struct wisdom_file head = {.sm = sm};
+    struct err err = {""};
+    char path[200];
+    snprintf(path, sizeof path, "%s/%s.json", folder, gpu);
+    snprintf(head.gpu, sizeof head.gpu, "%s", gpu);
+    if (wisdom_file_add(path, &head, e, n, &err) != 0)
+        fail_msg("%s", err.msg);
+}
+
+static const char tile_a[] = "bm=128 bn=64 st=1 wp=4 qr=0 pd=1 mb=2", tile_b[] = "bm=64 bn=32 st=2 wp=4 qr=0 pd=1 mb=2",
+                  tile_c[] = "bm=64 bn=16 st=1 wp=4 qr=0 pd=1 mb=1",
+                  tile_large[] = "bm=192 bn=128 st=2 wp=4 qr=0 pd=1 mb=1";
+
+static struct wisdom_found look(const char *gpu, const char *shape, const char *sizes)
+{
+    struct wisdom *w;
+    struct pairs p, s;
+    struct gen_param param[PAIRS_MAX];
+    struct wisdom_found found;
+    struct err err = {""};
+    if (wisdom_open(&w, gen, gpu, say, &err) != 0 || pairs_parse(&p, shape, &err) != 0 ||
+        pairs_parse(&s, sizes, &err) != 0)
+        fail_msg("%s", err.msg);
+    wisdom_best(w, "attn_prefill", param, pairs_params(&p, param, 0), &s, &found);
+    wisdom_close(w);
+    return found;
+}
+
+static void nearest_that_fits_wins(void **state)
+{
+    const struct wisdom_entry a6000[] = {
+        entry("d=64 t=bf16", "tokens=1024 held=2112", tile_a, 1, "2026-01-02"),
+        entry("d=64 t=bf16", "tokens=4096 held=16448", tile_b, 2, ""),
+        entry("d=80 t=bf16", "tokens=1024 held=2112", tile_large, 2, "2026-01-02"), /* 99 KB do not hold it */
+    };
+    const struct wisdom_entry other[] = {entry("d=128 t=bf16", "tokens=1024 held=2112", tile_c, 1, "2026-01-02")};
+    write_file("a6000", 86, a6000, 3);
+    write_file("rtx3090", 86, other, 1);
+    struct wisdom_found f = look("a6000", "d=64 t=bf16", "tokens=1024 held=2112");
+    assert_int_equal(f.match, WISDOM_SAME);
+    assert_string_equal(pairs_get(&f.config, "bm"), "128");
+    assert_non_null(strstr(f.line, "measured 2026-01-02"));
+    f = look("a6000", "d=64 t=bf16", "tokens=4096 held=8000");
+    assert_int_equal(f.match, WISDOM_NEAREST);
+    assert_string_equal(pairs_get(&f.config, "bn"), "32");
+    f = look("a6000", "d=80 t=bf16", "tokens=1024 held=2112"); /* its own entry is no config of this GPU */
+    assert_int_equal(f.match, WISDOM_NEAREST);
+    assert_string_equal(pairs_get(&f.config, "bm"), "128");
+    f = look("a6000", "d=256 t=bf16",
+             "tokens=1024 held=2112"); /* an octave from d=128, which another GPU of sm_86 has */
+    assert_int_equal(f.match, WISDOM_SM);
+    assert_string_equal(pairs_get(&f.config, "bn"), "16");
+    f = look("a100", "d=64 t=bf16", "tokens=1024 held=2112");
+    assert_int_equal(f.match, WISDOM_DEFAULT);
+    assert_int_equal(f.config.n, 0);
+    f = look("a6000", "d=64 t=bf16 bm=32 wp=2", "tokens=1024 held=2112"); /* what the caller gives stays */
+    assert_null(pairs_get(&f.config, "bm"));
+    assert_int_equal(warnings, 0);
+}
+
+static void damaged_wisdom_is_one_warning(void **state)
+{
+    static const char *const texts[] = {
+        "",
+        "{",
+        "[]",
+        "{\"weir_wisdom\": 99, \"gpu\": \"a6000\", \"sm\": 86, \"entries\": []}",
+        "{\"weir_wisdom\": 1, \"gpu\": \"a6000\", \"sm\": 86, \"entries\": [{\"kernel\": \"attn_prefill\"}]}",
+        "{\"weir_wisdom\": 1,\n \"gpu\": \"a6000\",\n \"sm\": 86, \"entries\": [}",
+    };
+    char path[200];
+    snprintf(path, sizeof path, "%s/damaged.json", folder);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct wisdom_file f;
+        struct err err = {""};
+        FILE *out = fopen(path, "w");
+        fputs(texts[i], out);
+        fclose(out);
+        assert_int_equal(wisdom_file_read(path, &f, &err), -1);
+        assert_non_null(strstr(err.msg, "damaged.json"));
+        warnings = 0;
+        look("a6000", "d=64 t=bf16", "tokens=1024 held=2112");
+        assert_int_equal(warnings, 1);
+    }
+    struct wisdom_file f;
+    struct err err = {""};
+    assert_int_equal(wisdom_file_parse(texts[5], strlen(texts[5]), "x", &f, &err), -1);
+    assert_non_null(strstr(err.msg, "x:3:"));
+    remove(path);
+}
+
+static void merging_keeps_what_is_worth_more(void **state)
+{
+    struct wisdom_file a = {.gpu = "a6000", .sm = 86}, b = {.gpu = "a6000", .sm = 86};
+    struct err err = {""};
+    const struct wisdom_entry predicted = entry("d=64 t=bf16", "tokens=1", tile_b, 0.5, ""),
+                              measured = entry("d=64 t=bf16", "tokens=1", tile_a, 1, "2026-01-02"),
+                              later = entry("d=64 t=bf16", "tokens=1", tile_c, 2, "2026-02-02"),
+                              else_where = entry("d=80 t=bf16", "tokens=1", tile_c, 2, "");
+    assert_int_equal(wisdom_put(&a, &measured, &err), 0);
+    assert_int_equal(wisdom_put(&b, &predicted, &err), 0);
+    assert_int_equal(wisdom_put(&b, &else_where, &err), 0);
+    assert_int_equal(wisdom_file_merge(&a, &b, &err), 0);
+    assert_int_equal(a.nentries, 2);
+    assert_string_equal(a.entry[0].measured, "2026-01-02");
+    assert_int_equal(wisdom_put(&a, &later, &err), 0);
+    assert_int_equal(a.nentries, 2);
+    assert_string_equal(a.entry[0].measured, "2026-02-02");
+    strcpy(b.gpu, "a100-80");
+    assert_int_equal(wisdom_file_merge(&a, &b, &err), -1);
+    wisdom_file_free(&a);
+    wisdom_file_free(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nearest_that_fits_wins),
+        cmocka_unit_test(damaged_wisdom_is_one_warning),
+        cmocka_unit_test(merging_keeps_what_is_worth_more),
+    };
+    return cmocka_run_group_tests(tests, open_all, close_all);
+}
