@@ -4,7 +4,9 @@ local bytes_of_256 = "(({ q8_0 = 272, q4_0 = 144, q4_1 = 160, q5_0 = 176, q5_1 =
 local is_quant = "(w:sub(1, 1) == 'q')"
 -- Shared memory of a warp's stage, and what a multiprocessor gives each of two kernels that overlap.
 local stage = "(w:sub(1, 1) == 'q' and 256 * ((cb * " .. bytes_of_256:gsub("%)$", " or 0)") .. " // 8 + 29) // 16 | 1) or 512 * r * u * (to == 'gate' and 2 or 1))"
-local share = "(smem_per_sm // 2 - 2 * n - n // 8 - 3072)"
+local inputs = "(2 * n + n // 4 + 3072)"
+local share = "(smem_per_sm // 2 - " .. inputs .. ")"
+local two_stages = "2 * " .. stage .. " <= smem_per_block - " .. inputs
 
 kernel {
   name  = "matvec",
@@ -25,13 +27,14 @@ kernel {
     { "cb", "quantised: groups of 32 weights of each row that a warp takes at a time", values = { 2, 4, 8 },
       default = "(w:sub(1, 1) ~= 'q' or w:sub(-2) == '_k' or n >= 1024) and 8 or 4" },
     { "wp", "warps", values = { 2, 4, 8, 16 },
-      default = is_quant .. " and n >= 2048 and 16 * 2 * " .. stage .. " <= " .. share .. " and 16 or 8" },
+      default = is_quant .. " and n >= 2048 and 16 * 2 * " .. stage .. " <= " .. share .. " and 16 or 8 * " ..
+        two_stages .. " and 8 or 4 * " .. two_stages .. " and 4 or 2" },
     { "sk", "quantised: warps that share a row", values = { 1, 2, 4, 8, 16 },
       default = is_quant .. " and ((to == 'gate' or to == 'f32') and wp > 8 and 8 or wp) or 1" },
     { "st", "stages of cp.async", values = { 2, 3, 4, 6 },
       default = "math.max(2, math.min(4, " .. share .. " // (wp * " .. stage .. ")))" },
     { "mb", "blocks that a multiprocessor should hold, which limits registers", values = { 1, 2, 3, 4 },
-      default = "2 * (" .. stage .. " * wp * st + 2 * n + n // 8 + 3072) <= smem_per_sm and 2 or 1" },
+      default = "2 * (" .. stage .. " * wp * st + " .. inputs .. ") <= smem_per_sm and 2 or 1" },
   },
   derive = {
     { "block", "w:sub(-2) == '_k' and 256 or w:sub(1, 1) == 'q' and 32 or 1" }, -- weights of a block, and its bytes
