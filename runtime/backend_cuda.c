@@ -331,22 +331,6 @@ static int fill_tables(struct cuda_backend *c, struct err *err)
     return rc == 0 ? c->dev.fill(&c->dev, c->arrived, 0, cuda_arrived_bytes(c), err) : -1;
 }
 
-/* What the kernels will run with, for wisdom's look-up. */
-static int tune_kernels(struct cuda_backend *c, const struct backend_options *o, struct err *err)
-{
-    const struct {
-        const char *name;
-        long value;
-    } sizes[] = {{"tokens", c->p.stride},    {"held", c->p.sinks + c->p.window}, {"keys", c->p.sinks + c->p.window},
-                 {"heads", c->shape->heads}, {"kv_heads", c->shape->kv_heads},   {"cascades", c->cascades}};
-    struct pairs p = {0};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (pairs_put_long(&p, sizes[i].name, sizes[i].value, err) != 0)
-            return -1;
-    cuda_kernels_tune(c->kernels, &p, o ? o->say : NULL);
-    return 0;
-}
-
 /* Opens cuBLAS beside the rest: its library is large. */
 struct opening {
     struct device *dev;
@@ -381,8 +365,11 @@ static int open_products_finish(struct opening *o, struct err *err)
 static int load_all(struct cuda_backend *c, const struct backend_options *o, struct err *err)
 {
     struct device *dev = &c->dev;
-    if (tune_kernels(c, o, err) != 0 ||
-        cuda_kernels_start(c->kernels, o ? o->set : NULL, o ? o->threads : 0, err) != 0 ||
+    struct pairs sizes;
+    if (model_sizes(&sizes, c->shape, &c->p, err) != 0)
+        return -1;
+    cuda_kernels_tune(c->kernels, &sizes, o ? o->say : NULL);
+    if (cuda_kernels_start(c->kernels, o ? o->set : NULL, o ? o->threads : 0, err) != 0 ||
         dev->alloc_pinned(dev, c->staged_bytes, (void **)&c->staged, err) != 0 ||
         dev->alloc_pinned(dev, c->packet_bytes, (void **)&c->packet, err) != 0 ||
         dev->alloc_pinned(dev, sizeof *c->pick, (void **)&c->pick, err) != 0)

@@ -12,6 +12,7 @@
 #include "model_kernels.h"
 #include "occupancy.h"
 #include "options.h"
+#include "wisdom.h"
 
 enum { KERNELS_MAX = 64, GPUS_MAX = 16, PARAMS_MAX = 64, JOBS_MAX = KERNELS_MAX + MODEL_KERNELS_MAX };
 
@@ -30,11 +31,14 @@ struct gen_command {
     char *names; /* owned: what kernel[] points into with --all */
     int nkernels;
     struct model_kernels wanted; /* by the model, with -m */
+    struct pairs sizes;          /* that it runs them with */
     struct job job[JOBS_MAX];
     int njobs;
     char gpus[512]; /* the GPUs of --gpu, each ended by a NUL */
     const char *gpu_name[GPUS_MAX];
     int ngpus;
+    struct wisdom *wisdom[GPUS_MAX]; /* [ngpus] with a model: its tiles are those that inference would take */
+    struct wisdom_found tuned;       /* what the parameters of the kernel in work point into */
     /* Of --NAME VALUE, then of --set. The later wins, and both win over the model's. */
     struct gen_param param[PARAMS_MAX];
     char *split[PARAMS_MAX]; /* owned: copies that param[] points into */
@@ -121,7 +125,8 @@ static int ask_model(struct gen_command *c, struct err *err)
         return CMD_FAILED;
     int rc = cascade_options_finish(&c->cascade, m.shape.ctx_train, err);
     if (rc == 0)
-        rc = model_kernels(&c->wanted, &m, &c->cascade.p, type, err);
+        rc = model_kernels(&c->wanted, &m, &c->cascade.p, type, err) ||
+             model_sizes(&c->sizes, &m.shape, &c->cascade.p, err);
     model_close(&m);
     return rc == 0 ? CMD_OK : CMD_USAGE;
 }
@@ -163,6 +168,8 @@ static int split_gpus(struct gen_command *c, struct err *err)
             return err_set(err, "--gpu: more than %d", GPUS_MAX);
         if (gen_gpu(c->gen, g, &facts, err) != 0)
             return -1;
+        if (c->model && wisdom_open(&c->wisdom[c->ngpus], c->gen, g, cmd_say, err) != 0)
+            return -1;
         c->gpu_name[c->ngpus++] = g;
     }
     return c->ngpus ? 0 : err_set(err, "--gpu: no name given");
@@ -184,9 +191,9 @@ static bool several(const struct gen_command *c)
     return c->all || c->nkernels > 1;
 }
 
-/* The parameters for one job: the model's, then those given; with several kernels, those that this one does not have are left
- * out. -1 if it is unknown. */
-static int params_for(struct gen_command *c, const struct job *job, struct gen_param *out, struct err *err)
+/* The parameters for one job on GPU number `gpu`: the model's, then those given, then wisdom's tile for the model; with several
+ * kernels, those that this one does not have are left out. -1 if it is unknown. */
+static int params_for(struct gen_command *c, const struct job *job, int gpu, struct gen_param *out, struct err *err)
 {
     int n = job->shape ? pairs_params(job->shape, out, 0) : 0;
     for (int i = 0; i < c->nparams; i++) {
@@ -196,7 +203,10 @@ static int params_for(struct gen_command *c, const struct job *job, struct gen_p
         if (has)
             out[n++] = c->param[i];
     }
-    return n;
+    if (!job->shape)
+        return n;
+    wisdom_best(c->wisdom[gpu], job->kernel, out, n, &c->sizes, &c->tuned);
+    return pairs_params(&c->tuned.config, out, n);
 }
 
 /* With several kernels, an option that none of them has is a mistake. */
@@ -313,17 +323,19 @@ static int one_kernel(struct gen_command *c, const char *kernel, const char *gpu
 /* Every kernel for every GPU. Whatever the options say wrong is found before anything is rendered. */
 static int run(struct gen_command *c, struct err *err)
 {
-    struct gen_param p[PARAMS_MAX + PAIRS_MAX];
+    struct gen_param p[PARAMS_MAX + 2 * PAIRS_MAX];
     int n;
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < c->njobs; i++)
             for (int j = 0; j < c->ngpus; j++) {
                 const char *kernel = c->job[i].kernel, *gpu = c->gpu_name[j];
                 struct err one = {""};
-                if ((n = params_for(c, &c->job[i], p, err)) < 0)
+                if ((n = params_for(c, &c->job[i], j, p, err)) < 0)
                     return CMD_USAGE;
                 if (pass == 0 && gen_check(c->gen, kernel, gpu, p, n, err) != 0)
                     return CMD_USAGE;
+                if (pass == 1 && c->job[i].shape)
+                    cmd_say(false, c->tuned.line);
                 if (pass == 1 && one_kernel(c, kernel, gpu, p, n, &one) != 0 && c->failed++ == 0)
                     c->first = one;
             }
@@ -434,6 +446,8 @@ done:
     for (int i = 0; i < c.nsplit; i++)
         free(c.split[i]);
     free(c.names);
+    for (int i = 0; i < c.ngpus; i++)
+        wisdom_close(c.wisdom[i]);
     free(rest);
     gen_close(c.gen);
     return status;

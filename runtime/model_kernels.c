@@ -27,3 +27,18 @@ int model_kernels(struct model_kernels *list, const struct model *m, const struc
     return model_kernels_add(list, "stream_copy", "t=bf16", err) != 0 ? -1
                                                                       : backend_cuda_kernels(list, m, p, type, err);
 }
+
+int model_sizes(struct pairs *sizes, const struct model_shape *s, const struct cascade_params *p, struct err *err)
+{
+    const struct {
+        const char *name;
+        long value;
+    } all[] = {{"tokens", p->stride},          {"held", p->sinks + p->window},
+               {"keys", p->sinks + p->window}, {"heads", s->heads},
+               {"kv_heads", s->kv_heads},      {"cascades", p->policy == POLICY_HOMOGENEOUS ? 1 : s->kv_heads}};
+    sizes->n = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (pairs_put_long(sizes, all[i].name, all[i].value, err) != 0)
+            return -1;
+    return 0;
+}

@@ -23,8 +23,13 @@ struct model_kernels {
 /* Adds a kernel with a shape like "d=64 t=bf16", unless it is there. */
 int model_kernels_add(struct model_kernels *list, const char *kernel, const char *shape, struct err *err);
 
-/* type: of activations and cache, "fp16" or "bf16"; NULL: what inference would take for this model. Returns 0, or -1 with *err where there are too many. */
+/* type: of activations and cache, "fp16" or "bf16"; NULL: what inference would take for this model. Returns 0, or -1 with
+ * *err where there are too many. */
 int model_kernels(struct model_kernels *list, const struct model *m, const struct cascade_params *p, const char *type,
                   struct err *err);
+
+/* What they run with, by the names of the kernels' `args`: tokens of a chunk, keys held when the cache is full, heads. Wisdom's
+ * look-up wants it. */
+int model_sizes(struct pairs *sizes, const struct model_shape *s, const struct cascade_params *p, struct err *err);
 
 #endif

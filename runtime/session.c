@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "memory.h"
 
 static const char default_model[] = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
@@ -122,8 +123,10 @@ int session_start(struct session *s, const struct cascade_params *p, const struc
     weir_stream_close(s->stream);
     int failed = weir_stream_start(&s->stream, s->model, p, sampling ? sampling : &defaults, &o, err);
     progress_line(NULL);
-    if (failed)
-        return CMD_FAILED;
+    if (failed) { /* a window that the memory does not hold is an option gone wrong */
+        bool fits = o.kind == BACKEND_CUDA || memory_check(backend_cpu_bytes(&s->model->model, p), "", NULL) == 0;
+        return fits ? CMD_FAILED : CMD_USAGE;
+    }
     session_warn(s);
     return CMD_OK;
 }

@@ -235,21 +235,3 @@ void wisdom_best(const struct wisdom *w, const char *kernel, const struct gen_pa
     }
     free(c);
 }
-
-int kernel_get_tuned(struct gen *g, const struct kernel_cache *cache, const struct wisdom *w, struct device *dev,
-                     const char *kernel, const struct gen_param *params, int nparams, const struct pairs *sizes,
-                     struct kernel *out, struct err *err)
-{
-    struct wisdom_found found = {.match = WISDOM_DEFAULT};
-    struct gen_param all[PARAMS_MAX];
-    int n = 0;
-    if (w) {
-        wisdom_best(w, kernel, params, nparams, sizes, &found);
-        if (w->say)
-            w->say(false, found.line);
-    }
-    for (; n < nparams && n < PARAMS_MAX - PAIRS_MAX; n++)
-        all[n] = params[n];
-    n = pairs_params(&found.config, all, n);
-    return kernel_get(g, cache, dev, kernel, all, n, out, err);
-}

@@ -79,9 +79,4 @@ struct wisdom_found {
 void wisdom_best(const struct wisdom *w, const char *kernel, const struct gen_param *params, int nparams,
                  const struct pairs *sizes, struct wisdom_found *found);
 
-/* kernel_get with the tile parameters that are not given taken from wisdom (NULL: none), and a line to w->say on which they were. */
-int kernel_get_tuned(struct gen *g, const struct kernel_cache *cache, const struct wisdom *w, struct device *dev,
-                     const char *kernel, const struct gen_param *params, int nparams, const struct pairs *sizes,
-                     struct kernel *out, struct err *err);
-
 #endif

@@ -293,7 +293,7 @@ int bench_model(int argc, char **argv, struct err *err)
         {"--full", NULL, OPTION_ONOFF, &b.full, "on|off", "rows with a full cache too, which takes longer (on)", 0, 0,
          NULL},
         {"--shape", NULL, OPTION_TEXT, &b.shape, "NAME", model_random_help, 0, 0, NULL},
-        {"--type", NULL, OPTION_CHOICE, &b.type, "q4_1|q4_0|q8_0|q4_k|q6_k|bf16|f16|f32", "of its weights (q4_1)", 0, 0,
+        {"--dtype", NULL, OPTION_CHOICE, &b.type, "q4_1|q4_0|q8_0|q4_k|q6_k|bf16|f16|f32", "of its weights (q4_1)", 0, 0,
          NULL},
         {"--output", "-o", OPTION_CHOICE, &b.format, "md|csv|json", "form of the table (md)", 0, 0, NULL},
         {0},

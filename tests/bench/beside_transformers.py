@@ -1,5 +1,5 @@
 """Decoding and prompts of a Llama-3.1-8B-shaped model by Hugging Face transformers, random weights in bf16 made on the GPU: what
-`weir bench model --shape llama-3.1-8b --type bf16` is put beside. Needs PyTorch and transformers.
+`weir bench model --shape llama-3.1-8b --dtype bf16` is put beside. Needs PyTorch and transformers.
 
     python3 tests/bench/beside_transformers.py [context 16384] [prompt 65536 ...]
 
