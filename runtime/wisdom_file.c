@@ -18,7 +18,7 @@ static int line_of(const char *text, const char *at)
     return line;
 }
 
-/* A text field that must fit; "" where it is missing and may be. */
+/* A text field that must fit, and say something where it is needed; "" where it is missing and may be. */
 static int get_text(const cJSON *o, const char *field, bool needed, char *out, size_t size, struct err *err)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, field);
@@ -27,6 +27,8 @@ static int get_text(const cJSON *o, const char *field, bool needed, char *out, s
         return 0;
     if (!cJSON_IsString(v) || strlen(v->valuestring) >= size)
         return err_set(err, "'%s' is no text of less than %zu characters", field, size);
+    if (!v->valuestring[0] && needed)
+        return err_set(err, "'%s' is empty", field);
     strcpy(out, v->valuestring);
     return 0;
 }
@@ -76,6 +78,10 @@ static int get_entry(const cJSON *o, struct wisdom_entry *e, struct err *err)
     e->trials = (int)trials;
     if (!e->measured[0] == !e->predicted[0])
         return err_set(err, "wants either 'measured' or 'predicted'");
+    if (e->predicted[0]) /* what only the other kind has */
+        e->spread_ms = e->trials = 0;
+    else
+        e->why[0] = 0;
     return 0;
 }
 

@@ -45,6 +45,8 @@ static int read_pairs(const cJSON *table, struct pairs *out)
         char number[32];
         const char *value = v->valuestring;
         if (cJSON_IsNumber(v)) {
+            if (!(fabs(v->valuedouble) < 1e15) || v->valuedouble != floor(v->valuedouble))
+                return -1;
             snprintf(number, sizeof number, "%.0f", v->valuedouble);
             value = number;
         } else if (!cJSON_IsString(v)) {
@@ -97,11 +99,12 @@ static void read_measurement(const cJSON *m, struct trial *t)
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (!strcmp(name, counts[i].name))
             *counts[i].slot = whole(v);
-    if (!strcmp(name, "time"))
+    bool correct = t->validity == TRIAL_CORRECT; /* others have no time */
+    if (!strcmp(name, "time") && correct)
         t->ms = v;
-    else if (!strcmp(name, "spread"))
+    else if (!strcmp(name, "spread") && correct)
         t->spread_ms = v;
-    else if (!strcmp(name, "error"))
+    else if (!strcmp(name, "error") && correct)
         t->error = v;
     else if (!strcmp(name, "message") && text)
         snprintf(t->message, sizeof t->message, "%s", text);
@@ -126,7 +129,7 @@ static int read_result(const cJSON *r, struct trial *t)
     t->check_ms = number_of(times, "validation");
     cJSON_ArrayForEach(v, cJSON_GetObjectItemCaseSensitive(times, "runtimes"))
     {
-        if (cJSON_IsNumber(v) && t->nruns < TRIAL_RUNS_MAX)
+        if (cJSON_IsNumber(v) && isfinite(v->valuedouble) && t->nruns < TRIAL_RUNS_MAX)
             t->run_ms[t->nruns++] = v->valuedouble;
     }
     cJSON_ArrayForEach(v, cJSON_GetObjectItemCaseSensitive(r, "measurements"))
@@ -134,7 +137,7 @@ static int read_result(const cJSON *r, struct trial *t)
         read_measurement(v, t);
     }
     if (stamp && strptime(stamp, "%Y-%m-%dT%H:%M:%SZ", &day))
-        t->at = (long)timegm(&day);
+        t->at = trial_at((double)timegm(&day));
     return t->validity == TRIAL_CORRECT && !(t->ms > 0) ? -1 : 0;
 }
 

@@ -89,10 +89,14 @@ static int get_text(const cJSON *o, const char *field, char *out, size_t size)
     return 0;
 }
 
+static double number_of(const cJSON *v)
+{
+    return cJSON_IsNumber(v) && isfinite(v->valuedouble) && fabs(v->valuedouble) < 1e15 ? v->valuedouble : 0;
+}
+
 static double get_number(const cJSON *o, const char *field)
 {
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, field);
-    return cJSON_IsNumber(v) && isfinite(v->valuedouble) && fabs(v->valuedouble) < 1e15 ? v->valuedouble : 0;
+    return number_of(cJSON_GetObjectItemCaseSensitive(o, field));
 }
 
 static int get_int(const cJSON *o, const char *field)
@@ -111,10 +115,29 @@ static int get_pairs(const cJSON *o, const char *field, struct pairs *out)
     return 0;
 }
 
+long trial_at(double seconds)
+{
+    return seconds > 0 && seconds < 253402300800.0 ? (long)seconds : 0;
+}
+
+/* How long it took: only a correct one has that. */
+static int get_times(const cJSON *o, struct trial *t)
+{
+    const cJSON *v;
+    t->ms = rounded(get_number(o, "ms"));
+    t->spread_ms = get_number(o, "spread_ms");
+    cJSON_ArrayForEach(v, cJSON_GetObjectItemCaseSensitive(o, "runs"))
+    {
+        double ms = rounded(number_of(v));
+        if (ms > 0 && t->nruns < TRIAL_RUNS_MAX)
+            t->run_ms[t->nruns++] = ms;
+    }
+    return t->ms > 0 ? 0 : -1;
+}
+
 static int get_trial(const cJSON *o, struct trial *t)
 {
     char validity[16];
-    const cJSON *v;
     if (get_text(o, "kernel", t->problem.kernel, sizeof t->problem.kernel) ||
         get_text(o, "gpu", t->gpu, sizeof t->gpu) || get_text(o, "revision", t->revision, sizeof t->revision) ||
         get_pairs(o, "shape", &t->problem.shape) || get_pairs(o, "sizes", &t->problem.sizes) ||
@@ -122,13 +145,8 @@ static int get_trial(const cJSON *o, struct trial *t)
         trial_validity_of(validity) < 0)
         return -1;
     t->validity = (enum trial_validity)trial_validity_of(validity);
-    t->ms = get_number(o, "ms");
-    t->spread_ms = get_number(o, "spread_ms");
-    if (t->validity == TRIAL_CORRECT && !(t->ms > 0))
+    if (t->validity == TRIAL_CORRECT && get_times(o, t) != 0)
         return -1;
-    cJSON_ArrayForEach(v,
-                       cJSON_GetObjectItemCaseSensitive(o, "runs")) if (cJSON_IsNumber(v) && t->nruns < TRIAL_RUNS_MAX)
-        t->run_ms[t->nruns++] = v->valuedouble;
     t->compile_ms = get_number(o, "compile_ms");
     t->check_ms = get_number(o, "check_ms");
     t->error = get_number(o, "error");
@@ -137,7 +155,7 @@ static int get_trial(const cJSON *o, struct trial *t)
     t->stack = get_int(o, "stack");
     t->smem = get_int(o, "smem");
     t->blocks_per_sm = get_int(o, "blocks_per_sm");
-    t->at = (long)get_number(o, "at");
+    t->at = trial_at(get_number(o, "at"));
     if (cJSON_GetObjectItemCaseSensitive(o, "message") && get_text(o, "message", t->message, sizeof t->message) != 0)
         return -1;
     return 0;

@@ -35,7 +35,7 @@ struct trial {
     double error; /* largest difference from the oracle over what rounding may make; 1 is the bound */
     int regs, spills, stack, smem,
         blocks_per_sm; /* of the compiled kernel: bytes, a thread; smem: of a block, dynamic and static */
-    long at;           /* seconds since 1970 */
+    long at;           /* seconds since 1970, before the year 10000; 0: unknown */
     char message[200]; /* why it is not correct; "" */
 };
 
@@ -65,6 +65,9 @@ const struct trial *trials_find(const struct trials *t, const struct tune_space 
 /* Fills slot[config] (indices into s->all.config) with the last trial of each, NULL where there is none: for whole spaces. The
  * pointers hold until the next trials_add or trials_refresh. any_revision: also trials of other templates, as simulation wants. */
 void trials_of_space(const struct trials *t, const struct tune_space *s, bool any_revision, const struct trial **slot);
+
+/* A time that a file gives as a trial's `at`: 0 where it is none. */
+long trial_at(double seconds);
 
 /* One line of the journal (without its end), and back. The caller frees *line. */
 int trial_write(const struct trial *trial, char **line, struct err *err);
