@@ -417,7 +417,7 @@ void update_deep_cascades(void **state)
         int w = cases[i].spans * cases[i].span;
         struct stream s = {
             .p = cascade(5, cases[i].subcaches, w, cases[i].span, w), .d = 64, .kv = 2, .layers = 1, .type = 1};
-        for (int k = 1; k < CASCADE_MAX_SUBCACHES; k++)
+        for (int k = 1; k < s.p.subcaches; k++)
             s.p.every[k] = s.p.every[k - 1] * cases[i].every;
         s.p.eager = false;
         stream_open(&s, kit, "");

@@ -182,6 +182,8 @@ void emu_cp_async_wait(int n, const char *at)
         shadow_copy_end(t->copies[done].dst);
         done++;
     }
+    if (done == 0) /* a thread that has copied nothing has no array */
+        return;
     t->ncopies -= done;
     memmove(t->copies, t->copies + done, (size_t)t->ncopies * sizeof *t->copies);
 }
