@@ -104,7 +104,7 @@ static void hangs_and_crashes_are_trials(void **state)
 {
     struct err err = {""};
     struct gen *g = open_gen();
-    struct tune_problem what = problem_of("stream_copy", "t=bf16", "n=20000");
+    struct tune_problem what = problem_of("stream_copy", "t=bf16", "n=8000");
     struct tune_space s;
     struct meter m;
     struct trials log;
@@ -114,7 +114,7 @@ static void hangs_and_crashes_are_trials(void **state)
     int counts[6] = {0};
     path_in(path, "hang.jsonl");
     if (tune_space_open(&s, g, "a100", &what, NULL, &err) != 0 ||
-        meter_device_open_with(&m, NULL, open_emulated, 1.5, &err) != 0 || trials_open(&log, path, true, &err) != 0)
+        meter_device_open_with(&m, NULL, open_emulated, 4, &err) != 0 || trials_open(&log, path, true, &err) != 0)
         fail_msg("%s", err.msg);
     struct tune t = {.meter = &m, .trials = &log, .search = SEARCH_EXHAUSTIVE};
     if (tune_run(&t, &s, predicted, &r, &err) != 0)
@@ -146,7 +146,7 @@ static void hangs_and_crashes_are_trials(void **state)
 static struct trial a_trial(int wp, double ms)
 {
     struct trial t = {
-        .gpu = "a100-80", .revision = "r", .problem = problem_of("stream_copy", "t=bf16", "n=20000"), .ms = ms};
+        .gpu = "a100-80", .revision = "r", .problem = problem_of("stream_copy", "t=bf16", "n=8000"), .ms = ms};
     pairs_put_long(&t.config, "wp", wp, NULL);
     return t;
 }
