@@ -98,7 +98,8 @@ int gen_kernels(struct gen *g, char **names, struct err *err);
 /* All kernels with parameters and restrictions, and all GPUs, as text or JSON; the caller frees *text. */
 int gen_list(struct gen *g, int json, char **text, struct err *err);
 
-/* Whether the kernel declares that parameter (shape or tile). -1 if there is no such kernel. */
+/* What kind of parameter the kernel declares by that name: 0 where it has none. -1 if there is no such kernel. */
+enum { GEN_TILE = 1, GEN_SHAPE = 2 };
 int gen_has_param(struct gen *g, const char *kernel, const char *param, struct err *err);
 
 /* The tuning space of a kernel: every combination of its tile values, in order, the last parameter fastest. */

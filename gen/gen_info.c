@@ -108,7 +108,7 @@ static int has_param_protected(lua_State *L)
     lua_pushstring(L, q->kernel);
     lua_pushstring(L, q->name);
     lua_call(L, 2, 1);
-    q->number = lua_toboolean(L, -1);
+    q->number = (int)lua_tointeger(L, -1);
     return 0;
 }
 

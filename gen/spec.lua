@@ -430,15 +430,15 @@ function M.work(kernel, gpu_name, given, sizes)
   return evaluate(where .. ": bytes", k.bytes or 0, values), evaluate(where .. ": flops", k.flops or 0, values)
 end
 
--- Whether the kernel has that shape or tile parameter.
+-- What the name is to the kernel: 2 a shape parameter, 1 a tile parameter, 0 neither (gen.h: gen_has_param).
 function M.has_param(kernel, name)
   local k = M.declaration(kernel)
-  for _, group in ipairs { k.shape, k.tile } do
+  for kind, group in ipairs { k.tile, k.shape } do
     for _, p in ipairs(group) do
-      if p.name == name then return true end
+      if p.name == name then return kind end
     end
   end
-  return false
+  return 0
 end
 
 return M

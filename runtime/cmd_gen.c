@@ -8,13 +8,14 @@
 #include "aside.h"
 #include "cascade_options.h"
 #include "cmd.h"
+#include "given_params.h"
 #include "kernel.h"
 #include "model_kernels.h"
 #include "occupancy.h"
 #include "options.h"
 #include "wisdom.h"
 
-enum { KERNELS_MAX = 64, GPUS_MAX = 16, PARAMS_MAX = 64, JOBS_MAX = KERNELS_MAX + MODEL_KERNELS_MAX };
+enum { KERNELS_MAX = 64, GPUS_MAX = 16, JOBS_MAX = KERNELS_MAX + MODEL_KERNELS_MAX };
 
 /* A kernel to be rendered, and the shape that the model wants it in, or NULL. */
 struct job {
@@ -39,10 +40,7 @@ struct gen_command {
     int ngpus;
     struct wisdom *wisdom[GPUS_MAX]; /* [ngpus] with a model: its tiles are those that inference would take */
     struct wisdom_found tuned;       /* what the parameters of the kernel in work point into */
-    /* Of --NAME VALUE, then of --set. The later wins, and both win over the model's. */
-    struct gen_param param[PARAMS_MAX];
-    char *split[PARAMS_MAX]; /* owned: copies that param[] points into */
-    int nparams, nsplit;
+    struct given_params given;       /* by --NAME VALUE, then by --set; they win over the model's */
     struct gen *gen;
     struct kernel_cache cache;
     bool warned;
@@ -50,77 +48,11 @@ struct gen_command {
     struct err first; /* what the first failed kernel says */
 };
 
-/* name=value[,name=value...] into params. */
-static int add_pairs(struct gen_command *c, const char *option, const char *text, struct err *err)
-{
-    char *copy = strdup(text), *save = NULL;
-    if (!copy || c->nsplit == PARAMS_MAX) {
-        free(copy);
-        return err_set(err, "out of memory for %s", option);
-    }
-    c->split[c->nsplit++] = copy;
-    for (char *pair = strtok_r(copy, ",", &save); pair; pair = strtok_r(NULL, ",", &save)) {
-        char *eq = strchr(pair, '=');
-        if (!eq || eq == pair || !eq[1])
-            return err_set(err, "%s %s: '%s' is not NAME=VALUE", option, text, pair);
-        if (c->nparams == PARAMS_MAX)
-            return err_set(err, "%s %s: more than %d parameters", option, text, PARAMS_MAX);
-        *eq = 0;
-        c->param[c->nparams++] = (struct gen_param){pair, eq + 1};
-    }
-    return 0;
-}
-
-/* The option of the tables that an argument of `len` characters before its '=' names, or NULL. */
-static const struct option *option_of(const struct option_group *group, const char *arg, size_t len)
-{
-    for (; group->option; group++)
-        for (const struct option *p = group->option; p->name; p++)
-            if ((strlen(p->name) == len && !strncmp(p->name, arg, len)) || (p->letter && !strcmp(p->letter, arg)))
-                return p;
-    return NULL;
-}
-
-/* Takes "--NAME VALUE" and "--NAME=VALUE" out of argv where NAME is no option of the tables: a parameter of the kernels. --type
- * stands for t. Returns the arguments that are left. */
-static int take_params(struct gen_command *c, const struct option_group *group, int argc, char **argv, char **rest,
-                       struct err *err)
-{
-    int n = 0;
-    bool ended = false;
-    for (int i = 0; i < argc; i++) {
-        const char *arg = argv[i], *eq = strchr(arg, '=');
-        size_t len = eq ? (size_t)(eq - arg) : strlen(arg);
-        const struct option *p = option_of(group, arg, len);
-        ended = ended || !strcmp(arg, "--");
-        if (ended || strncmp(arg, "--", 2) != 0 || !strcmp(arg, "--help") || p) {
-            rest[n++] = argv[i];
-            if (p && p->kind != OPTION_FLAG && !eq && i + 1 < argc)
-                rest[n++] = argv[++i]; /* its value, whatever that looks like */
-            continue;
-        }
-        if (!eq && i + 1 == argc)
-            return err_set(err, "%s: needs a value; --list shows the parameters of each kernel", arg), -1;
-        char pair[256];
-        int size =
-            eq ? snprintf(pair, sizeof pair, "%s", arg + 2) : snprintf(pair, sizeof pair, "%s=%s", arg + 2, argv[++i]);
-        if (size >= (int)sizeof pair || strchr(pair, ','))
-            return err_set(err, "%.40s: '%.100s' is not a value", arg, pair + len - 1), -1;
-        if (!strncmp(pair, "type=", 5))
-            memmove(pair, "t", 1), memmove(pair + 1, pair + 4, strlen(pair + 4) + 1);
-        if (add_pairs(c, arg, pair, err) != 0)
-            return -1;
-    }
-    return n;
-}
-
 /* The kernels that a model wants, with the cascade and the type that are given. */
 static int ask_model(struct gen_command *c, struct err *err)
 {
-    const char *type = NULL;
+    const char *type = given_params_value(&c->given, "t");
     struct model m;
-    for (int i = 0; i < c->nparams; i++)
-        type = strcmp(c->param[i].name, "t") ? type : c->param[i].value;
     if (model_open(&m, c->model, err) != 0)
         return CMD_FAILED;
     int rc = cascade_options_finish(&c->cascade, m.shape.ctx_train, err);
@@ -185,43 +117,34 @@ static int all_kernels(struct gen_command *c, struct err *err)
     return 0;
 }
 
-/* A parameter may be for some of several kernels only. */
 static bool several(const struct gen_command *c)
 {
     return c->all || c->nkernels > 1;
 }
 
-/* The parameters for one job on GPU number `gpu`: the model's, then those given, then wisdom's tile for the model; with several
- * kernels, those that this one does not have are left out. -1 if it is unknown. */
+/* Settles which of the kernels each given parameter is for. With one kernel all are for that: what it does not have, the generator
+ * says. */
+static int check_params(struct gen_command *c, struct err *err)
+{
+    const char *kernel[JOBS_MAX];
+    for (int i = 0; i < c->njobs; i++)
+        kernel[i] = c->job[i].kernel;
+    return several(c) ? given_params_check(&c->given, c->gen, kernel, c->njobs, err) : 0;
+}
+
+/* The parameters for one job on GPU number `gpu`: the model's, then those given, then wisdom's tile for the model. -1 on an error. */
 static int params_for(struct gen_command *c, const struct job *job, int gpu, struct gen_param *out, struct err *err)
 {
     int n = job->shape ? pairs_params(job->shape, out, 0) : 0;
-    for (int i = 0; i < c->nparams; i++) {
-        int has = several(c) ? gen_has_param(c->gen, job->kernel, c->param[i].name, err) : 1;
-        if (has < 0)
-            return -1;
-        if (has)
-            out[n++] = c->param[i];
-    }
-    if (!job->shape)
+    if (several(c))
+        n = given_params_for(&c->given, c->gen, job->kernel, out, n, err);
+    else
+        for (int i = 0; i < c->given.n; i++)
+            out[n++] = c->given.at[i];
+    if (n < 0 || !job->shape)
         return n;
     wisdom_best(c->wisdom[gpu], job->kernel, out, n, &c->sizes, &c->tuned);
     return pairs_params(&c->tuned.config, out, n);
-}
-
-/* With several kernels, an option that none of them has is a mistake. */
-static int check_params_used(struct gen_command *c, struct err *err)
-{
-    for (int i = 0; several(c) && i < c->nparams; i++) {
-        int used = 0;
-        for (int k = 0; k < c->njobs && used == 0; k++)
-            used = gen_has_param(c->gen, c->job[k].kernel, c->param[i].name, err);
-        if (used < 0)
-            return -1;
-        if (!used)
-            return err_set(err, "no kernel has a parameter '%s'; --list shows what they have", c->param[i].name);
-    }
-    return 0;
 }
 
 /* Writes <folder>/<name><suffix>, whole or not at all. */
@@ -323,7 +246,7 @@ static int one_kernel(struct gen_command *c, const char *kernel, const char *gpu
 /* Every kernel for every GPU. Whatever the options say wrong is found before anything is rendered. */
 static int run(struct gen_command *c, struct err *err)
 {
-    struct gen_param p[PARAMS_MAX + 2 * PAIRS_MAX];
+    struct gen_param p[GIVEN_PARAMS_MAX + 2 * PAIRS_MAX];
     int n;
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < c->njobs; i++)
@@ -372,7 +295,7 @@ static int prepare(struct gen_command *c, struct err *err)
     c->print = c->print || c->lines || (!c->cubin && !c->folder);
     if (c->cubin && !c->folder && !c->print && !c->ship.folder[0])
         c->folder = "kernels_out";
-    return split_gpus(c, err) != 0 || check_params_used(c, err) != 0 ? -1 : 0;
+    return split_gpus(c, err) != 0 || check_params(c, err) != 0 ? -1 : 0;
 }
 
 int cmd_gen(int argc, char **argv, struct err *err)
@@ -415,7 +338,8 @@ int cmd_gen(int argc, char **argv, struct err *err)
     };
     int status = CMD_USAGE;
     char **rest = calloc((size_t)argc + 1, sizeof *rest);
-    int left = rest ? take_params(&c, o.group, argc, argv, rest, err) : err_set(err, "out of memory for the options");
+    int left = rest ? given_params_take(&c.given, o.group, argc, argv, rest, err)
+                    : err_set(err, "out of memory for the options");
     if (left < 0)
         goto done;
     status = options_parse(&o, left, rest, err);
@@ -423,7 +347,7 @@ int cmd_gen(int argc, char **argv, struct err *err)
     if (status != OPTIONS_GO)
         goto done;
     status = CMD_USAGE;
-    if (c.set && add_pairs(&c, "--set", c.set, err) != 0)
+    if (c.set && given_params_add(&c.given, "--set", c.set, err) != 0)
         goto done;
     if (gen_open(&c.gen, c.templates, err) != 0)
         goto done;
@@ -443,8 +367,7 @@ int cmd_gen(int argc, char **argv, struct err *err)
     kernel_cache_default(&c.cache);
     status = run(&c, err);
 done:
-    for (int i = 0; i < c.nsplit; i++)
-        free(c.split[i]);
+    given_params_free(&c.given);
     free(c.names);
     for (int i = 0; i < c.ngpus; i++)
         wisdom_close(c.wisdom[i]);

@@ -105,6 +105,23 @@ static void writes_files(void **state)
     free(text);
 }
 
+/* With several kernels, one's shape parameter is not another one's tile parameter of the same name. */
+static void shape_parameters_are_no_tiles(void **state)
+{
+    struct fixture *f = *state;
+    struct err err;
+    char *text;
+    gen_home_write(
+        &f->home, "gen/kernels/rows.lua",
+        "kernel { name = 'rows', template = 'axpy.cu.t', shape = { { 'wp', 'rows', min = 1, max = 99 },\n"
+        "  { 'n', 'values of a row', min = 1 } }, tile = { { 'st', 'stages', values = { 1, 2, 4 }, default = 1 } },\n"
+        "  launch = { threads = 64 } }\n");
+    assert_int_equal(command(f, cmd_gen, "gen axpy rows --gpu a100 --n 64 --wp 3 --set st=4", &text, &err), CMD_OK);
+    assert_non_null(strstr(text, "/* axpy__n64_bf16__wp4_st4__sm80\n"));
+    assert_non_null(strstr(text, "/* rows__wp3_n64__st4__sm80\n"));
+    free(text);
+}
+
 /* On an error nothing is written: neither the kernel nor a part of it. */
 static void writes_nothing_on_an_error(void **state)
 {
@@ -327,8 +344,15 @@ int main(int argc, char **argv)
         return without_nvrtc(argv[2]);
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(prints_the_text), T(writes_files),    T(writes_nothing_on_an_error), T(table_and_json),
-        T(refused),         T(helps_and_lists), T(doctor_says_what_is_here),   T(ships_to_machines_without_nvrtc),
+        T(prints_the_text),
+        T(writes_files),
+        T(shape_parameters_are_no_tiles),
+        T(writes_nothing_on_an_error),
+        T(table_and_json),
+        T(refused),
+        T(helps_and_lists),
+        T(doctor_says_what_is_here),
+        T(ships_to_machines_without_nvrtc),
         T(all_of_a_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

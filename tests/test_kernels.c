@@ -217,7 +217,7 @@ int main(int argc, char **argv)
             (struct CMUnitTest){.name = names[i], .test_func = report, .initial_state = (void *)(intptr_t)test};
         if (fnmatch(pattern, names[i], 0) != 0)
             continue;
-        int has_d = rc == 0 && gen_has_param(g, covered[i].kernel, "d", &err) == 1;
+        int has_d = rc == 0 && gen_has_param(g, covered[i].kernel, "d", &err) == GEN_SHAPE;
         for (int d = 0; d < (has_d ? NDIMS : 1); d++)
             rc = rc ? rc : add_tiles(g, &covered[i], has_d ? dims[d] : NULL, test, &err);
     }
