@@ -22,6 +22,7 @@ struct bpe {
         *sorted; /* the tokens that merging can make, by their bytes; made when a cut is looked for; owned */
     size_t nsorted;
 };
+/* Frees the room and zeroes *b, which can be used again. */
 void bpe_free(struct bpe *b);
 
 /* Takes a word apart into b->symbol. Bytes for which a byte-level vocabulary has no token are left out, as Hugging Face's

@@ -16,6 +16,7 @@ struct chat; /* opaque; the tokenizer must outlive it */
 int chat_open(struct chat **out, const struct tokenizer *t, const char *family, const char *home, struct err *err);
 void chat_close(struct chat *c);
 
+/* "chatml": the family whose template it is; valid while c is open. */
 const char *chat_family(const struct chat *c);
 
 /* Appends the ids that the model is to read for the next turn, up to where its reply begins. The first turn begins the text (BOS,

@@ -126,7 +126,7 @@ int cuda_api_open(const struct cuda_api **api, struct err *err);
 struct device;
 int device_cuda_open_with(struct device *dev, const struct cuda_api *api, int ordinal, struct err *err);
 
-/* "CUDA_ERROR_LAUNCH_FAILED (unspecified launch failure)" */
+/* What a CUresult means, as the driver words it, into text[size]: "CUDA_ERROR_LAUNCH_FAILED (unspecified launch failure)". */
 void cuda_error_text(const struct cuda_api *api, int status, char *text, size_t size);
 
 #endif

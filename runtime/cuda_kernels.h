@@ -26,9 +26,11 @@ int cuda_kernels_start(struct cuda_kernels *s, const char *set, int threads, str
 /* Waits for them and loads them on the device. -1 with the first error. */
 int cuda_kernels_finish(struct cuda_kernels *s, struct err *err);
 
+/* A kernel after cuda_kernels_finish, by the number that cuda_kernels_want gave. Valid until cuda_kernels_free. */
 const struct kernel *cuda_kernels_get(const struct cuda_kernels *s, int number);
 /* Name and parameters of a kernel that is wanted. */
 void cuda_kernels_wanted(const struct cuda_kernels *s, int number, const char **kernel, const char **params);
+/* How many are wanted; their numbers are 0 .. count - 1. */
 int cuda_kernels_count(const struct cuda_kernels *s);
 /* Resident blocks a multiprocessor, at least 1. */
 int cuda_kernels_blocks(const struct cuda_kernels *s, int number);

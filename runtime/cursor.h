@@ -16,11 +16,13 @@ struct cursor {
     bool bad;                  /* a read did not fit */
 };
 
+/* A cursor at the beginning of data[size], which must outlive it. */
 struct cursor cursor_over(const void *data, size_t size);
 
 /* Bytes that are left; 0 after an error. */
 size_t cursor_left(const struct cursor *c);
 
+/* The next number of that type. */
 uint8_t cursor_u8(struct cursor *c);
 uint16_t cursor_u16(struct cursor *c);
 uint32_t cursor_u32(struct cursor *c);

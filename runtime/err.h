@@ -19,6 +19,7 @@ int err_prefix(struct err *err, const char *fmt, ...) __attribute__((format(prin
 struct err_name {
     char text[84];
 };
+/* name[len] as it may be shown. By value: `err_name(s, n).text` lives to the end of the full expression. */
 struct err_name err_name(const char *name, size_t len);
 
 /* malloc(count * size), or NULL with *err filled when the product overflows or memory is out. The caller frees. */

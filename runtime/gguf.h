@@ -30,6 +30,7 @@ int gguf_open(struct gguf **out, const char *path, struct err *err);
 int gguf_open_memory(struct gguf **out, const void *data, size_t size, const char *label, struct err *err);
 void gguf_close(struct gguf *g);
 
+/* The path (or label) that it was opened with, and the size of the file. */
 const char *gguf_path(const struct gguf *g);
 size_t gguf_file_bytes(const struct gguf *g);
 

@@ -16,6 +16,8 @@ struct gguf_build {
     bool failed;    /* memory ran out; stays */
 };
 
+/* An empty list, then entry by entry. Memory that runs out shows at the end (gguf_build_end). Keys and texts are NUL-terminated and
+ * copied. */
 void gguf_build_begin(struct gguf_build *b);
 void gguf_build_int(struct gguf_build *b, const char *key, int64_t v);
 void gguf_build_real(struct gguf_build *b, const char *key, double v);

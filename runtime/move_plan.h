@@ -39,6 +39,7 @@ struct move_planner {
     int32_t *writer;          /* [slots] the draft that writes a slot, -1 for none; owned */
 };
 
+/* Room for the largest plan of a chunk of up to p->stride tokens; *p is copied. -1 when memory is out. */
 int move_planner_init(struct move_planner *m, const struct cascade_params *p, struct err *err);
 void move_planner_free(struct move_planner *m);
 

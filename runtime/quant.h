@@ -23,6 +23,7 @@ const struct quant_info *quant_info(uint32_t type);
  * src need not be aligned. */
 void quant_to_float(enum quant_type type, const void *src, float *dst, size_t n);
 
+/* fp16 (half) and bf16 (bfloat) to fp32 and back. */
 float quant_half_to_float(uint16_t h);
 uint16_t quant_float_to_half(float f); /* round to nearest even */
 float quant_bfloat_to_float(uint16_t h);

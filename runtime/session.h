@@ -49,6 +49,7 @@ void session_warn(const struct session *s);
 int session_begin(struct session *s, const struct session_options *o, struct cascade_options *c,
                   const struct sampler_params *sampling, struct err *err);
 
+/* Closes stream and model, those that are open. */
 void session_close(struct session *s);
 
 /* One line about the cache: window, reach, memory. */

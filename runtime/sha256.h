@@ -11,6 +11,7 @@ struct sha256 {
     unsigned char block[64]; /* the part that does not fill a block yet */
 };
 
+/* The digest of all bytes between begin and end. */
 void sha256_begin(struct sha256 *s);
 void sha256_add(struct sha256 *s, const void *data, size_t bytes);
 void sha256_end(struct sha256 *s, unsigned char digest[32]);

@@ -18,6 +18,7 @@ enum { POOL_MAX_THREADS = 64 };
 int pool_open(struct pool **out, int threads, struct err *err);
 void pool_close(struct pool *p);
 
+/* Threads that it has, the caller among them. */
 int pool_threads(const struct pool *p);
 /* Threads that 0 stands for. */
 int pool_cores(void);

@@ -13,12 +13,15 @@
 
 struct tokenizer; /* opaque; read only once open, so threads may share it */
 
+/* Makes the tables from the metadata of g, which may be closed afterwards. -1 with one line for a vocabulary or pre-tokeniser that
+ * is not known. Close with tokenizer_close. */
 int tokenizer_open(struct tokenizer **out, const struct gguf *g, struct err *err);
 void tokenizer_close(struct tokenizer *t);
 
+/* Facts of the vocabulary: number of tokens, special ids. */
 int tokenizer_vocab(const struct tokenizer *t);
 int32_t tokenizer_bos(const struct tokenizer *t); /* -1 where there is none */
-int32_t tokenizer_eos(const struct tokenizer *t);
+int32_t tokenizer_eos(const struct tokenizer *t); /* -1 where there is none */
 bool tokenizer_adds_bos(const struct tokenizer *t);           /* what the model's file asks for */
 bool tokenizer_is_end(const struct tokenizer *t, int32_t id); /* eos, eot, eom: generation stops after it */
 int32_t tokenizer_special(const struct tokenizer *t, const char *text); /* id of a special token, or -1 */

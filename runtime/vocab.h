@@ -68,6 +68,7 @@ int vocab_load(struct tokenizer *t, const struct gguf *g, struct err *err);
 /* The part for SentencePiece, once tokens and types are there. score [count]. */
 int vocab_load_spm(struct tokenizer *t, const float *score, struct err *err);
 
+/* The bytes of a token or other symbol; *len of them, not NUL-terminated. */
 static inline const char *vocab_bytes(const struct tokenizer *t, int32_t id, size_t *len)
 {
     *len = t->start[id + 1] - t->start[id];
@@ -92,10 +93,12 @@ int32_t vocab_find_hashed(const struct tokenizer *t, const char *s, size_t len, 
 int vocab_index_init(struct tokenizer *t, size_t n, struct err *err);
 void vocab_index_put(struct tokenizer *t, int32_t id); /* replaces one of the same bytes */
 
+/* Room for n pairs in the table. */
 int vocab_merges_init(struct tokenizer *t, size_t n, struct err *err);
 /* Adds a pair unless it is there. Returns 0, or -1 when memory is out or there are absurdly many. */
 int vocab_merge_put(struct tokenizer *t, int32_t left, int32_t right, uint32_t rank, int32_t id, struct err *err);
 
+/* What left and right merge into, or NULL. */
 static inline const struct merge *vocab_merge(const struct tokenizer *t, int32_t left, int32_t right)
 {
     if (left < 0 || right < 0)

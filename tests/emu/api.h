@@ -12,15 +12,19 @@ struct emu_u4 {
 
 enum emu_space { EMU_ANY, EMU_SHARED, EMU_GLOBAL };
 
+/* The thread that calls: its number in the block, its block's number along an axis (0 x, 1 y, 2 z), the blocks along it, and its
+ * block's dynamic shared memory. */
 int emu_tid(void);
 int emu_bid(int axis);
 int emu_nbid(int axis);
 unsigned char *emu_smem(void);
 
+/* Barriers: of the block, of the warp, and of those `threads` threads that name the same one. */
 void emu_sync_block(const char *at);
 void emu_sync_warp(const char *at);
 void emu_sync_named(int id, int threads, const char *at);
 
+/* Collectives of all lanes of a warp. shfl_up and shfl_down leave a lane its own value where there is none to take. */
 unsigned emu_shfl(unsigned v, int from, const char *at);
 unsigned emu_shfl_xor(unsigned v, int mask, const char *at);
 unsigned emu_shfl_up(unsigned v, int by, const char *at);
@@ -37,10 +41,12 @@ void emu_cp_async16(void *shared, const void *global, int bytes, const char *at)
 void emu_cp_async_commit(void);
 void emu_cp_async_wait(int n, const char *at);
 
+/* ldmatrix (.trans) of 1, 2 or 4 matrices; mma.m16n8k16 with fp32 sums, of fp16 or bf16; an atomic add. */
 void emu_ldmatrix(unsigned *r, const void *row, int matrices, int trans, const char *at);
 void emu_mma(float *c, const unsigned *a, const unsigned *b, int bf16, const char *at);
 unsigned emu_atomic_add_u(unsigned *p, unsigned v, const char *at);
 
+/* Conversions, to nearest even. */
 float emu_fp16_to_float(unsigned short h);
 unsigned short emu_float_to_fp16(float v);
 float emu_bf16_to_float(unsigned short h);

@@ -22,7 +22,8 @@ struct allocation {
     struct global_cell *cell; /* [(bytes + 1) / 2]; released with the allocation */
 };
 
-struct memory;
+struct memory; /* opaque */
+/* Reserves the range of addresses. -1 with *err where the system refuses. */
 int memory_open(struct memory **out, struct err *err);
 void memory_close(struct memory *m);
 
@@ -38,6 +39,7 @@ bool memory_owns(const struct memory *m, const void *p);
 
 /* 0 when [p, p + bytes) lies in one live allocation, else -1 with *err saying where it lies. */
 int memory_check_range(struct memory *m, const void *p, size_t bytes, const char *what, struct err *err);
+/* Notes that all of a range was written (that memory_check_range let pass). */
 void memory_mark_written(struct memory *m, const void *p, size_t bytes);
 /* 0 when all of a range that memory_check_range let pass was written since it was allocated. */
 int memory_check_written(struct memory *m, const void *p, size_t bytes, const char *what, struct err *err);
