@@ -17,19 +17,7 @@
 #include "runtime/hf.h"
 #include "runtime/safetensors.h"
 #include "runtime/weir_private.h"
-
-static char folder[] = "/tmp/weir-hf-XXXXXX";
-
-struct path {
-    char text[96];
-};
-
-static struct path in_folder(const char *name)
-{
-    struct path p;
-    snprintf(p.text, sizeof p.text, "%s/%s", folder, name);
-    return p;
-}
+#include "scratch.h"
 
 static void same_likelihoods(const struct model *a, const struct model *b, const char *what)
 {
@@ -90,7 +78,7 @@ static void equals_the_gguf_file(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tiny_model t = tiny_model_defaults();
-        struct path gguf = in_folder("model.gguf"), hf = in_folder("model");
+        struct scratch_path gguf = in_scratch("model.gguf"), hf = in_scratch("model");
         struct weir_model *a, *b;
         struct weir_error e = {""};
         t.tokenizer = TINY_BPE;
@@ -123,7 +111,7 @@ static void equals_the_gguf_file(void **state)
 static void small_folder(const struct hf_folder *o, const char *path)
 {
     struct tiny_model t = tiny_model_defaults();
-    struct path gguf = in_folder("small.gguf");
+    struct scratch_path gguf = in_scratch("small.gguf");
     struct weir_model *m;
     t.tokenizer = TINY_BPE;
     t.layers = 1, t.hidden = 32, t.heads = 2, t.kv_heads = 1, t.ffn = 32;
@@ -138,7 +126,7 @@ static void says_which_cuts_and_which_first_token(void **state)
     (void)state;
     static const char *const pre[] = {"gpt-2", "smollm", "llama-bpe", "qwen2"};
     for (int i = 0; i < 4; i++) {
-        struct path hf = in_folder("cuts");
+        struct scratch_path hf = in_scratch("cuts");
         struct hf_folder o = {.cuts = (enum hf_cuts)i, .bos = i % 2 == 0, .chat = "{% for m in messages %}"};
         struct gguf *g;
         struct err err = {""};
@@ -164,7 +152,7 @@ static void says_which_cuts_and_which_first_token(void **state)
 static void llama3_scaling(void **state)
 {
     (void)state;
-    struct path hf = in_folder("scaled");
+    struct scratch_path hf = in_scratch("scaled");
     struct model m;
     struct err err = {""};
     small_folder(&(struct hf_folder){.cuts = HF_LLAMA3,
@@ -231,7 +219,7 @@ static void says_what_is_wrong(void **state)
         {"model.safetensors", "q_proj.weight", "q_proj.bias  ", "has no place"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct path hf = in_folder("wrong");
+        struct scratch_path hf = in_scratch("wrong");
         struct weir_model *m;
         struct weir_error e = {""};
         small_folder(&(struct hf_folder){.cuts = HF_SMOLLM}, hf.text);
@@ -243,11 +231,11 @@ static void says_what_is_wrong(void **state)
     }
     struct weir_model *m;
     struct weir_error e = {""};
-    assert_int_equal(weir_model_open(&m, folder, &e), -1); /* a folder of anything */
+    assert_int_equal(weir_model_open(&m, in_scratch("").text, &e), -1); /* a folder of anything */
     assert_non_null(strstr(e.message, "is a directory"));
     static const char *const files[] = {"tokenizer.json", "model.safetensors"};
     for (int i = 0; i < 2; i++) {
-        struct path hf = in_folder("wrong");
+        struct scratch_path hf = in_scratch("wrong");
         char full[160];
         small_folder(&(struct hf_folder){.cuts = HF_SMOLLM}, hf.text);
         snprintf(full, sizeof full, "%s/%s", hf.text, files[i]);
@@ -262,7 +250,7 @@ static void cut_files_are_refused(void **state)
 {
     (void)state;
     static const char *const files[] = {"config.json", "tokenizer.json", "model.safetensors"};
-    struct path hf = in_folder("cut");
+    struct scratch_path hf = in_scratch("cut");
     small_folder(&(struct hf_folder){.cuts = HF_SMOLLM}, hf.text);
     for (int i = 0; i < 3; i++) {
         char full[160];
@@ -328,18 +316,6 @@ static void cut_headers_are_refused(void **state)
     free(b.data);
 }
 
-static int setup(void **state)
-{
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    char command[64];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -349,5 +325,5 @@ int main(int argc, char **argv)
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

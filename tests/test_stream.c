@@ -13,50 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "gguf_writer.h"
 #include "runtime/weir_private.h"
-
-static char folder[] = "/tmp/weir-stream-XXXXXX";
-
-struct name {
-    char text[64];
-};
-
-static struct name in_folder(const char *name)
-{
-    struct name n;
-    snprintf(n.text, sizeof n.text, "%s/%s", folder, name);
-    return n;
-}
-
-static struct bytes read_file(const char *path)
-{
-    struct bytes b = {0};
-    char block[4096];
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;)
-        bytes_put(&b, block, n);
-    fclose(f);
-    return b;
-}
-
-static void write_file(const char *path, const void *data, size_t n)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_true(fwrite(data, 1, n, f) == n);
-    assert_int_equal(fclose(f), 0);
-}
-
-static void same_files(const char *a, const char *b, const char *what)
-{
-    struct bytes x = read_file(a), y = read_file(b);
-    if (x.size != y.size || memcmp(x.data, y.data, x.size) != 0)
-        fail_msg("%s: %s and %s differ", what, a, b);
-    free(x.data);
-    free(y.data);
-}
+#include "scratch.h"
 
 /* Samples and feeds n tokens; writes them, then the stream, to files. */
 static int go_on(struct weir_stream *s, int n, const char *tokens, const char *file, struct weir_error *e)
@@ -129,8 +87,8 @@ static void a_stream_goes_on(void **state)
         {"sinks alone", 3, 4, 3, 48, 8, 16, 0, 0, 0, 2, WEIR_REDUCE_MEAN},
     };
     struct tiny_model t = small_model();
-    struct name model = in_folder("model.gguf"), saved = in_folder("saved"), here = in_folder("here"),
-                there = in_folder("there"), a = in_folder("tokens"), b = in_folder("tokens-there");
+    struct scratch_path model = in_scratch("model.gguf"), saved = in_scratch("saved"), here = in_scratch("here"),
+                        there = in_scratch("there"), a = in_scratch("tokens"), b = in_scratch("tokens-there");
     struct weir_error e = {""};
     struct weir_model *m;
     tiny_model_file(&t, model.text);
@@ -174,7 +132,7 @@ static void files_are_canonical(void **state)
 {
     (void)state;
     struct tiny_model t = small_model();
-    struct name model = in_folder("model.gguf"), one = in_folder("one"), two = in_folder("two");
+    struct scratch_path model = in_scratch("model.gguf"), one = in_scratch("one"), two = in_scratch("two");
     struct weir_error e = {""};
     struct weir_model *m;
     struct weir_stream *s;
@@ -199,7 +157,7 @@ static void files_are_canonical(void **state)
 static struct bytes small_file(struct weir_model **m, const char *path)
 {
     struct tiny_model t = small_model();
-    struct name model = in_folder("small.gguf");
+    struct scratch_path model = in_scratch("small.gguf");
     struct weir_error e = {""};
     struct weir_stream *s;
     static const int32_t tokens[13] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13};
@@ -213,7 +171,7 @@ static struct bytes small_file(struct weir_model **m, const char *path)
     if (weir_stream_open(&s, *m, &o, &e) || weir_stream_feed(s, tokens, 13, &e) || weir_stream_save(s, path, &e))
         fail_msg("%s", e.message);
     weir_stream_close(s);
-    return read_file(path);
+    return file_read(path);
 }
 
 static void refused(const unsigned char *data, size_t size, const char *what, size_t at)
@@ -229,7 +187,7 @@ static void refused(const unsigned char *data, size_t size, const char *what, si
 static void broken_files_are_refused(void **state)
 {
     (void)state;
-    struct name path = in_folder("small");
+    struct scratch_path path = in_scratch("small");
     struct weir_model *m;
     struct bytes b = small_file(&m, path.text);
     for (size_t n = 0; n < b.size; n++) {
@@ -253,7 +211,7 @@ static void broken_files_are_refused(void **state)
 static void other_models_are_refused(void **state)
 {
     (void)state;
-    struct name path = in_folder("small"), other = in_folder("other.gguf");
+    struct scratch_path path = in_scratch("small"), other = in_scratch("other.gguf");
     struct tiny_model t = small_model();
     struct weir_error e = {""};
     struct weir_model *m, *o;
@@ -268,7 +226,7 @@ static void other_models_are_refused(void **state)
     assert_non_null(strstr(e.message, "another model"));
     assert_int_equal(weir_stream_load(&s, o, "/nonexistent", NULL, &e), -1);
     assert_non_null(strstr(e.message, "/nonexistent: No such file"));
-    assert_int_equal(weir_stream_load(&s, o, folder, NULL, &e), -1);
+    assert_int_equal(weir_stream_load(&s, o, in_scratch("").text, NULL, &e), -1);
     assert_non_null(strstr(e.message, "is no file"));
     weir_model_close(o);
     weir_model_close(m);
@@ -279,7 +237,7 @@ static void other_models_are_refused(void **state)
 static void a_full_disk_costs_nothing(void **state)
 {
     (void)state;
-    struct name path = in_folder("small");
+    struct scratch_path path = in_scratch("small");
     struct weir_error e = {""};
     struct weir_model *m;
     struct weir_stream *s;
@@ -298,7 +256,7 @@ static void a_full_disk_costs_nothing(void **state)
     signal(SIGXFSZ, SIG_DFL);
     assert_int_equal(rc, -1);
     assert_non_null(strstr(e.message, "cannot be written"));
-    struct bytes after = read_file(path.text);
+    struct bytes after = file_read(path.text);
     assert_true(after.size == b.size && memcmp(after.data, b.data, b.size) == 0);
     assert_int_equal(weir_stream_save(s, path.text, &e), 0); /* the stream is as it was, too */
     weir_stream_close(s);
@@ -322,7 +280,7 @@ static int take_clock(struct backend *be, int64_t t, struct err *err)
 static void other_types_are_converted(void **state)
 {
     (void)state;
-    struct name path = in_folder("small");
+    struct scratch_path path = in_scratch("small");
     struct weir_model *m;
     struct stream_file f;
     struct err err = {""};
@@ -353,32 +311,20 @@ static void other_types_are_converted(void **state)
 static void unwritable_places(void **state)
 {
     (void)state;
-    struct name path = in_folder("small");
+    struct scratch_path path = in_scratch("small");
     struct weir_error e = {""};
     struct weir_model *m;
     struct weir_stream *s;
     struct bytes b = small_file(&m, path.text);
-    write_file(path.text, b.data, b.size);
+    file_write(path.text, b.data, b.size);
     assert_int_equal(weir_stream_load(&s, m, path.text, NULL, &e), 0);
     assert_int_equal(weir_stream_save(s, "/nonexistent/stream", &e), -1);
     assert_non_null(strstr(e.message, "/nonexistent/stream"));
-    assert_int_equal(weir_stream_save(s, folder, &e), -1);
+    assert_int_equal(weir_stream_save(s, in_scratch("").text, &e), -1);
     assert_non_null(strstr(e.message, "directory"));
     weir_stream_close(s);
     weir_model_close(m);
     free(b.data);
-}
-
-static int setup(void **state)
-{
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    char command[64];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
 }
 
 int main(int argc, char **argv)
@@ -393,5 +339,5 @@ int main(int argc, char **argv)
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

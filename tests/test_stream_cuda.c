@@ -11,25 +11,12 @@
 #include <string.h>
 
 #include "emu/emu.h"
-#include "gguf_writer.h"
 #include "runtime/backend_cuda.h"
 #include "runtime/llama.h"
 #include "runtime/stream_file.h"
+#include "scratch.h"
 
 enum { READ = 90, MORE = 9 };
-
-static char folder[] = "/tmp/weir-stream-cuda-XXXXXX";
-
-struct place {
-    char path[64];
-};
-
-static struct place in_folder(const char *name)
-{
-    struct place p;
-    snprintf(p.path, sizeof p.path, "%s/%s", folder, name);
-    return p;
-}
 
 static struct cascade_params cascade(enum cascade_policy policy)
 {
@@ -92,18 +79,6 @@ static void load(struct backend *be, const char *path)
     stream_file_close(&f);
 }
 
-static void same_files(const char *a, const char *b)
-{
-    struct err err = {""};
-    struct stream_file x, y;
-    assert_int_equal(stream_file_open(&x, a, &err), 0);
-    assert_int_equal(stream_file_open(&y, b, &err), 0);
-    assert_int_equal(x.size, y.size);
-    assert_memory_equal(x.data, y.data, x.size);
-    stream_file_close(&x);
-    stream_file_close(&y);
-}
-
 static void a_stream_goes_on(void **state)
 {
     (void)state;
@@ -116,15 +91,15 @@ static void a_stream_goes_on(void **state)
         open_emu(&one, &m, &p);
         open_emu(&two, &m, &p);
         feed(&one, &m, &p, 0, READ, false);
-        save(&one, &m, &p, in_folder("saved").path);
+        save(&one, &m, &p, in_scratch("saved").text);
         feed(&two, &m, &p, 0, 30, false); /* what was there before is gone */
-        load(&two, in_folder("saved").path);
+        load(&two, in_scratch("saved").text);
         assert_int_equal(two.seen(&two), READ);
         feed(&one, &m, &p, READ, MORE, true);
         feed(&two, &m, &p, READ, MORE, true);
-        save(&one, &m, &p, in_folder("one").path);
-        save(&two, &m, &p, in_folder("two").path);
-        same_files(in_folder("one").path, in_folder("two").path);
+        save(&one, &m, &p, in_scratch("one").text);
+        save(&two, &m, &p, in_scratch("two").text);
+        same_files(in_scratch("one").text, in_scratch("two").text, "saved twice");
         one.close(&one);
         two.close(&two);
         model_close(&m);
@@ -145,8 +120,8 @@ static void the_cpu_s_streams_are_taken_over(void **state)
     assert_int_equal(backend_cpu_open(&cpu, &m, &p, &(struct backend_options){.threads = 1}, &err), 0);
     open_emu(&emu, &m, &p);
     feed(&cpu, &m, &p, 0, READ, false);
-    save(&cpu, &m, &p, in_folder("cpu").path);
-    load(&emu, in_folder("cpu").path);
+    save(&cpu, &m, &p, in_scratch("cpu").text);
+    load(&emu, in_scratch("cpu").text);
     float a[288], b[288];
     feed(&cpu, &m, &p, READ, 1, true);
     feed(&emu, &m, &p, READ, 1, true);
@@ -175,23 +150,11 @@ static void the_cpu_s_streams_are_taken_over(void **state)
     free(file.data);
 }
 
-static int setup(void **state)
-{
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    char command[64];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stream_goes_on),
         cmocka_unit_test(the_cpu_s_streams_are_taken_over),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
