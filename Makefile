@@ -29,7 +29,7 @@ PIP    := python3 -m pip --disable-pip-version-check -q
 APT_PACKAGES := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libcjson-dev libpcre2-dev libcmocka-dev
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: all check check-model check-gpu test test-gpu asan fuzz bench tune report bundle format help deps model text demo clean
+.PHONY: all check check-model check-gpu check-stream test test-gpu asan fuzz bench tune report bundle format help deps model text demo clean
 .SECONDARY:
 
 all: $(B)/weir $(B)/libweir.so          ## build the program and the library
@@ -130,9 +130,10 @@ test:                                   ## all tests that need no GPU, with the 
 check: $(B)/weir $(B)/libweir.so $(TBIN)
 	@WEIR=$(B)/weir MODEL='$(MODEL)' sh tests/run.sh $(TBIN)
 
-test-gpu: $(B)/tests/test_gpu           ## the kernels' cases on this machine's GPU, and compute-sanitizer over small ones
+test-gpu: $(B)/tests/test_gpu $(B)/tests/test_backend_cuda ## kernels and CUDA backend on this machine's GPU, and compute-sanitizer
 	@sh tests/run.sh $(B)/tests/test_gpu
-	@sh tests/sanitize.sh $(B)/tests/test_gpu
+	@WEIR_TEST_GPU=0 sh tests/run.sh $(B)/tests/test_backend_cuda
+	@sh tests/sanitize.sh $(B)/tests/test_gpu $(B)/tests/test_backend_cuda
 
 asan:                                   ## the same tests under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory -s B=build-asan OPT='-O1 -g' SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' check
@@ -142,6 +143,9 @@ check-model: $(B)/weir $(B)/tests/check/check_model ## likelihoods of 1000 token
 
 check-gpu: $(B)/weir $(B)/tests/check/check_gpu text ## the model on GPU 0 beside the CPU: likelihoods and greedy tokens
 	@$(B)/tests/check/check_gpu -m '$(MODEL)' -f '$(CACHE)/prose.txt' --window 512
+
+check-stream: $(B)/tests/check/check_stream text ## 10 million tokens through the model on GPU 0: flat memory, all finite
+	@$(B)/tests/check/check_stream -m '$(MODEL)' -f '$(CACHE)/prose.txt' --window 512 --stride 256
 
 FUZZ_SECONDS ?= 60
 fuzz:                                   ## each libFuzzer target for FUZZ_SECONDS (needs clang)
@@ -156,10 +160,11 @@ $(B)/fuzz/%: $(B)/tests/%.o $(TOBJ) $(B)/libweir.a
 # --- the rest ------------------------------------------------------------------------------------------------------------
 
 # A folder that runs where there is a driver and nothing else: program, tests, the libraries they need (MODEL=1: the model too).
-bundle: $(B)/weir $(TBIN)               ## a relocatable folder for a GPU machine
+bundle: $(B)/weir $(B)/libweir.so $(TBIN) $(B)/tests/check/check_gpu $(B)/tests/check/check_stream ## a relocatable folder for a GPU machine
 	@rm -rf bundle.tmp && mkdir -p bundle.tmp/lib bundle.tmp/tests
-	@cp $(B)/weir bundle.tmp/ && cp $(B)/tests/test_gpu bundle.tmp/tests/ && cp -r gen templates bundle.tmp/ && mkdir bundle.tmp/kernels_out && cp -r kernels_out/wisdom bundle.tmp/kernels_out/
-	@cp -r tests/bench tests/run.sh tests/sanitize.sh bundle.tmp/tests/
+	@cp $(B)/weir bundle.tmp/ && cp $(B)/tests/test_gpu $(B)/tests/test_backend_cuda $(B)/tests/check/check_gpu $(B)/tests/check/check_stream bundle.tmp/tests/ && cp -r gen templates bundle.tmp/ && mkdir bundle.tmp/kernels_out && cp -r kernels_out/wisdom bundle.tmp/kernels_out/
+	@cp -r tests/bench tests/example tests/run.sh tests/sanitize.sh bundle.tmp/tests/
+	@cp runtime/weir.h bundle.tmp/tests/example/ && cp -P $(B)/libweir.so* bundle.tmp/lib/
 	@for l in $$(ldd $(B)/weir $(B)/tests/test_gpu | awk '/=> \//{print $$3}' | sort -u | grep -vE '/(libc|libm|libdl|libpthread|librt|ld-linux[^/]*|libgcc_s)\.so'); do cp -L $$l bundle.tmp/lib/; done
 	@if [ -n "$(BUNDLE_MODEL)" ]; then cp '$(MODEL)' bundle.tmp/; fi
 	@rm -rf bundle && mv bundle.tmp bundle && du -sh bundle

@@ -1,5 +1,4 @@
 /* The CUDA backend: opening, sizes, the seam's functions. */
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 #include "backend_cuda.h"
 #include "cascade_options.h"
 #include "model_kernels.h"
+#include "timeline.h"
 
 /* --- a chunk ------------------------------------------------------------------------------------------------------------------ */
 
@@ -202,6 +202,7 @@ static void close_backend(struct backend *be)
     if (!c)
         return;
     if (c->dev.close) {
+        cuda_products_close(c);
         if (c->graph)
             c->dev.release_graph(&c->dev, c->graph);
         c->dev.sync(&c->dev, NULL);
@@ -263,6 +264,7 @@ static int want_kernels(struct cuda_backend *c, struct err *err)
     k[CK_DECODE] = cuda_kernels_want(s, err, "attn_decode", "d=%d g=%d t=%s", d, c->group, t);
     k[CK_MERGE] = cuda_kernels_want(s, err, "attn_merge", "d=%d r=%d reduce=%s t=%s", d, c->reduced, reduce, t);
     k[CK_SAMPLE] = cuda_kernels_want(s, err, "sample", "t=%s", t);
+    k[CK_COPY] = c->layer && c->m->embed->repeats ? cuda_kernels_want(s, err, "stream_copy", "t=%s", t) : 0;
     for (int i = 0; i < CUDA_KERNELS; i++)
         if (k[i] < 0)
             return -1;
@@ -331,37 +333,6 @@ static int fill_tables(struct cuda_backend *c, struct err *err)
     return rc == 0 ? c->dev.fill(&c->dev, c->arrived, 0, cuda_arrived_bytes(c), err) : -1;
 }
 
-/* Opens cuBLAS beside the rest: its library is large. */
-struct opening {
-    struct device *dev;
-    pthread_t thread;
-    bool started;
-    int rc;
-    struct err err;
-};
-
-static void *open_products(void *context)
-{
-    struct opening *o = context;
-    o->rc = o->dev->gemm_open(o->dev, &o->err);
-    return NULL;
-}
-
-static void open_products_start(struct opening *o, struct device *dev)
-{
-    o->dev = dev;
-    o->started = pthread_create(&o->thread, NULL, open_products, o) == 0;
-    if (!o->started)
-        open_products(o);
-}
-
-static int open_products_finish(struct opening *o, struct err *err)
-{
-    if (o->started)
-        pthread_join(o->thread, NULL);
-    return o->rc == 0 ? 0 : err_set(err, "%s", o->err.msg);
-}
-
 static int load_all(struct cuda_backend *c, const struct backend_options *o, struct err *err)
 {
     struct device *dev = &c->dev;
@@ -374,7 +345,15 @@ static int load_all(struct cuda_backend *c, const struct backend_options *o, str
         dev->alloc_pinned(dev, c->packet_bytes, (void **)&c->packet, err) != 0 ||
         dev->alloc_pinned(dev, sizeof *c->pick, (void **)&c->pick, err) != 0)
         return -1;
-    return fill_tables(c, err) != 0 || cuda_weights_load(c, o, err) != 0 ? -1 : cuda_kernels_finish(c->kernels, err);
+    if (fill_tables(c, err) != 0)
+        return -1;
+    timeline("angles");
+    if (cuda_weights_load(c, o, err) != 0)
+        return -1;
+    timeline("weights");
+    int rc = cuda_kernels_finish(c->kernels, err);
+    timeline("kernels");
+    return rc;
 }
 
 static int open_parts(struct cuda_backend *c, const struct backend_options *o, struct err *err)
@@ -388,13 +367,13 @@ static int open_parts(struct cuda_backend *c, const struct backend_options *o, s
     c->staged_bytes = cuda_staged_bytes(c);
     if (cuda_memory_open(c, err) != 0)
         return -1;
-    struct opening products = {0};
-    open_products_start(&products, dev);
-    int rc = load_all(c, o, err);
-    if (open_products_finish(&products, rc == 0 ? err : NULL) != 0 || rc != 0)
+    timeline("GPU memory");
+    if (cuda_products_start(c, err) != 0 || load_all(c, o, err) != 0 || cuda_products_check(c, err) != 0)
         return -1;
     set_grids(c);
-    return clear(c, err);
+    int rc = clear(c, err);
+    timeline("backend open");
+    return rc;
 }
 
 int backend_cuda_kernels(struct model_kernels *list, const struct model *m, const struct cascade_params *p,

@@ -31,6 +31,7 @@ enum cuda_kernel {
     CK_DECODE,
     CK_MERGE,
     CK_SAMPLE,
+    CK_COPY, /* only where weights repeat a pattern */
     CUDA_KERNELS
 };
 
@@ -77,12 +78,15 @@ struct cuda_pick {
     int32_t token, recent[CUDA_RECENT];
 };
 
+struct cuda_products_opening; /* backend_cuda_products.c */
+
 struct cuda_backend {
     const struct model *m;
     const struct model_shape *shape; /* &m->shape */
     struct cascade_params p;
     struct device dev; /* owned */
     bool bf16;
+    struct cuda_products_opening *opening; /* owned */
     struct cuda_kernels *kernels;
     int kernel[CUDA_KERNELS]; /* numbers in the set */
     struct rope rope;
@@ -170,6 +174,16 @@ size_t cuda_arrived_bytes(const struct cuda_backend *c);
 int cuda_weights_plan(struct cuda_backend *c, struct err *err);
 /* Copies them to c->weights. */
 int cuda_weights_load(struct cuda_backend *c, const struct backend_options *o, struct err *err);
+
+/* backend_cuda_products.c */
+
+/* Starts to open the library that makes products of matrices; -1 only where memory is out. */
+int cuda_products_start(struct cuda_backend *c, struct err *err);
+/* -1 where it is known by now that it cannot be opened, as it is soon where there is none. Does not wait. */
+int cuda_products_check(struct cuda_backend *c, struct err *err);
+/* One product; the first waits until the library is open. */
+int cuda_product(struct cuda_backend *c, const struct gemm *g, struct err *err);
+void cuda_products_close(struct cuda_backend *c);
 
 /* backend_cuda_prompt.c */
 

@@ -113,7 +113,7 @@ static int product_rows(struct cuda_backend *c, const struct cuda_matrix *m, int
 {
     struct gemm g = {
         .y = y, .x = x, .m = c->T, .n = rows, .k = m->inputs, .y_row = y_row, .bf16 = c->bf16, .wide = add, .add = add};
-    return weights_of(c, m, first, rows, &g.w, err) != 0 ? -1 : c->dev.gemm(&c->dev, &g, err);
+    return weights_of(c, m, first, rows, &g.w, err) != 0 ? -1 : cuda_product(c, &g, err);
 }
 
 /* All of a linear, outputs side by side. */
@@ -319,7 +319,7 @@ int cuda_prompt_logits(struct cuda_backend *c, int row, int n, struct err *err)
                          .y_row = m->rows,
                          .bf16 = c->bf16,
                          .wide = true};
-        if (weights_of(c, m, first, rows, &g.w, err) != 0 || c->dev.gemm(&c->dev, &g, err) != 0)
+        if (weights_of(c, m, first, rows, &g.w, err) != 0 || cuda_product(c, &g, err) != 0)
             return -1;
     }
     return 0;

@@ -133,7 +133,7 @@ struct loader {
     struct pool *pool;
     unsigned char *staging[2]; /* page-locked */
     int turn;                  /* the one that is being filled */
-    size_t used, done;         /* bytes in it; bytes of all weights so far */
+    size_t used, done;         /* bytes in it; bytes of all tensors so far */
 };
 
 /* What goes into the staging buffer: bytes, or rows in another order. */
@@ -178,16 +178,16 @@ static int turn_over(struct loader *l, struct err *err)
     return dev->wait(dev, MARK_LOAD + l->turn, err);
 }
 
-/* Copies a tensor to `to` on the device; with `pairs` its rows (or elements, of a vector) are put into order. */
-static int put(struct loader *l, devptr to, const struct tensor *t, bool pairs, struct err *err)
+/* Copies the first `bytes` of a tensor to `to` on the device; with `pairs` its rows (or elements, of a vector) are put into order. */
+static int put_bytes(struct loader *l, devptr to, const struct tensor *t, size_t bytes, bool pairs, struct err *err)
 {
     const struct cuda_backend *c = l->c;
     struct device *dev = &l->c->dev;
     size_t rows = (size_t)(t->ne[1] == 1 ? t->ne[0] : t->ne[1]), row = t->bytes / rows;
     if (row > STAGING)
         return err_set(err, "a row of %zu bytes of weights is too long for the GPU's loader", row);
-    for (size_t done = 0; done < t->bytes;) {
-        size_t room = STAGING - l->used, left = t->bytes - done, n = left < room ? left : room;
+    for (size_t done = 0; done < bytes;) {
+        size_t room = STAGING - l->used, left = bytes - done, n = left < room ? left : room;
         if (pairs)
             n = n / row * row;
         if (n == 0) {
@@ -211,6 +211,34 @@ static int put(struct loader *l, devptr to, const struct tensor *t, bool pairs, 
         if (l->used >= STAGING && turn_over(l, err) != 0)
             return -1;
     }
+    return 0;
+}
+
+/* What is there of a tensor again and again, twice as much each time. Rows are as random in one order as in another. */
+static int repeat(struct cuda_backend *c, devptr at, const struct tensor *t, struct err *err)
+{
+    const struct gen_kernel *g = &cuda_kernels_get(c->kernels, c->kernel[CK_COPY])->gen;
+    int64_t block = g->threads * gen_value(g, "u");
+    if (t->bytes % 16 || t->repeats % 16)
+        return err_set(err, "%zu bytes of random weights: no multiple of 16", t->bytes);
+    for (size_t done = t->repeats, n; done < t->bytes; done += n) {
+        n = t->bytes - done < done ? t->bytes - done : done;
+        int64_t pieces = (int64_t)(n / 16);
+        devptr to = at + done;
+        if (cuda_run(c, c->kernel[CK_COPY], (pieces + block - 1) / block, 1, 1, false, (void *[]){&at, &to, &pieces},
+                     err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int put(struct loader *l, devptr to, const struct tensor *t, bool pairs, struct err *err)
+{
+    bool repeats = t->repeats > 0 && t->repeats < t->bytes;
+    if (put_bytes(l, to, t, repeats ? t->repeats : t->bytes, pairs && !repeats, err) != 0 ||
+        (repeats && repeat(l->c, to, t, err) != 0))
+        return -1;
+    l->done += repeats ? t->bytes - t->repeats : 0;
     return 0;
 }
 
@@ -297,6 +325,8 @@ int cuda_weights_load(struct cuda_backend *c, const struct backend_options *o, s
     struct loader l = {.c = c, .o = o};
     int rc = -1;
     set_addresses(c);
+    if (c->m->embed->repeats && cuda_kernels_finish(c->kernels, err) != 0) /* one of them makes the weights */
+        return -1;
     if (pool_open(&l.pool, o ? o->threads : 0, err) == 0 &&
         c->dev.alloc_pinned(&c->dev, STAGING, (void **)&l.staging[0], err) == 0 &&
         c->dev.alloc_pinned(&c->dev, STAGING, (void **)&l.staging[1], err) == 0)

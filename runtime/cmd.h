@@ -14,6 +14,8 @@ typedef int cmd_fn(int argc, char **argv, struct err *err);
 
 /* A wisdom_say for commands: warnings, and with WEIR_VERBOSE every look-up, on stderr. */
 void cmd_say(bool warning, const char *line);
+/* Whether WEIR_VERBOSE asks for more. */
+bool cmd_verbose(void);
 
 cmd_fn cmd_doctor, cmd_gen, cmd_tune, cmd_run, cmd_chat, cmd_bench, cmd_eval, cmd_trace, cmd_tokenize;
 

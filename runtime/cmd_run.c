@@ -7,6 +7,7 @@
 #include "cmd.h"
 #include "keep.h"
 #include "memory.h"
+#include "timeline.h"
 
 struct run_options {
     const char *text, *file;
@@ -38,6 +39,7 @@ static int read_prompt(struct session *s, const struct run_options *o, struct pr
         rc = o->file ? feed_file(&feed, o->file, err) : feed_text(&feed, o->text, strlen(o->text), true, err);
     p->tokens = feed.fed;
     p->seconds = session_clock() - begin;
+    timeline("prompt");
     feed_close(&feed);
     progress_line(NULL);
     if (rc == 0 && weir_stream_seen(s->stream) == 0)

@@ -4,11 +4,16 @@
 
 #include "cmd.h"
 
-void cmd_say(bool warning, const char *line)
+bool cmd_verbose(void)
 {
     const char *verbose = getenv("WEIR_VERBOSE");
+    return verbose && verbose[0] && verbose[0] != '0';
+}
+
+void cmd_say(bool warning, const char *line)
+{
     if (warning)
         fprintf(stderr, "weir: warning: %s\n", line);
-    else if (verbose && verbose[0] && verbose[0] != '0')
+    else if (cmd_verbose())
         fprintf(stderr, "wisdom: %s\n", line);
 }

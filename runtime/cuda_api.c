@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "timeline.h"
+
 void cuda_error_text(const struct cuda_api *api, int status, char *text, size_t size)
 {
     const char *name = NULL, *what = NULL;
@@ -51,8 +53,10 @@ int cuda_api_open(const struct cuda_api **out, struct err *err)
             rc = err_set(err, "no CUDA driver here: %.300s", dlerror());
             goto done;
         }
+        timeline("driver's library");
         rc = resolve(&api, opened, path, err);
         int status = rc == 0 ? api.init(0) : CU_SUCCESS;
+        timeline("driver");
         if (status == CU_NO_DEVICE) {
             rc = err_set(err, "the CUDA driver finds no GPU");
         } else if (status == CU_STUB_LIBRARY) {

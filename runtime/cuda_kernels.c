@@ -126,7 +126,7 @@ static void add_wisdom(struct cuda_kernels *s, const char *kernel, struct pairs 
         pairs_put(p, found.config.at[i].name, found.config.at[i].value, NULL);
 }
 
-/* One kernel: compiled, or on a device that wants source, loaded. */
+/* One kernel, compiled and loaded. */
 static int build(struct cuda_kernels *s, struct gen *g, struct wanted *w, struct err *err)
 {
     struct pairs pairs;
@@ -137,7 +137,9 @@ static int build(struct cuda_kernels *s, struct gen *g, struct wanted *w, struct
     int n = pairs_params(&pairs, param, 0);
     if (s->dev->wants_source)
         return kernel_get(g, &s->cache, s->dev, w->kernel, param, n, &w->built, err);
-    return kernel_build(g, &s->cache, w->kernel, s->gpu, param, n, &w->built, err);
+    return kernel_build(g, &s->cache, w->kernel, s->gpu, param, n, &w->built, err) != 0
+               ? -1
+               : kernel_load(&w->built, s->dev, err);
 }
 
 static void *build_all(void *context)
@@ -200,9 +202,6 @@ int cuda_kernels_finish(struct cuda_kernels *s, struct err *err)
     join(s);
     if (s->failed.msg[0])
         return err_set(err, "%s", s->failed.msg);
-    for (int i = 0; i < s->count && !s->dev->wants_source; i++)
-        if (kernel_load(&s->wanted[i].built, s->dev, err) != 0)
-            return -1;
     return 0;
 }
 

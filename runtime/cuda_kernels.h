@@ -20,10 +20,10 @@ int cuda_kernels_want(struct cuda_kernels *s, struct err *err, const char *kerne
  * cubins. say: told of each look-up and of wisdom that cannot be read; NULL: nobody. */
 void cuda_kernels_tune(struct cuda_kernels *s, const struct pairs *sizes, wisdom_say *say);
 
-/* Starts to build all that are wanted. set: tile parameters NAME=VALUE or KERNEL.NAME=VALUE with commas between, or NULL. threads 0: one
+/* Starts to build all that are wanted and to load them on the device. set: tile parameters NAME=VALUE or KERNEL.NAME=VALUE with commas between, or NULL. threads 0: one
  * a core. */
 int cuda_kernels_start(struct cuda_kernels *s, const char *set, int threads, struct err *err);
-/* Waits for them and loads them on the device. -1 with the first error. */
+/* Waits for them. -1 with the first error. */
 int cuda_kernels_finish(struct cuda_kernels *s, struct err *err);
 
 /* A kernel after cuda_kernels_finish, by the number that cuda_kernels_want gave. Valid until cuda_kernels_free. */

@@ -91,6 +91,11 @@ struct device {
 int device_cuda_count(int *count, struct err *err);
 int device_cuda_facts(int ordinal, struct device_facts *facts, struct err *err);
 
+/* A driver takes a third of a second to open a GPU. warm starts that in a thread, so that device_cuda_open, later, has to wait for the
+ * rest only; it says nothing where there is no GPU. cool, once no device is open, lets go of what warm opened. One at a time. */
+void device_cuda_warm(int ordinal);
+void device_cuda_cool(void);
+
 /* Opens GPU number `ordinal` through libcuda, found at run time. -1 with one line where there is no driver or no GPU. */
 int device_cuda_open(struct device *dev, int ordinal, struct err *err);
 

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "timeline.h"
+
 void generate_options_init(struct generate_options *o, int64_t most)
 {
     memset(o, 0, sizeof *o);
@@ -133,6 +135,8 @@ int generate(struct generation *g, struct err *err)
         }
         if (g->keep && ids_append(&g->ids, &id, 1, err))
             goto done;
+        if (g->tokens == 0)
+            timeline("first token");
         if (put_text(g, bytes, decoder_push(&decoder, m->tokenizer, id, bytes, room), err))
             goto done;
         if (weir_stream_feed(stream, &id, 1, error))

@@ -19,6 +19,7 @@ struct tensor {
     int64_t ne[4];        /* ne[0] is contiguous; 1 beyond ndim */
     const void *data;     /* ne[1]*ne[2]*ne[3] rows of ne[0] elements, in the file's map */
     size_t bytes;
+    size_t repeats;       /* 0; of random weights for a GPU (model_random.h): data holds so many bytes, again and again up to `bytes` */
 };
 
 struct gguf; /* opaque */

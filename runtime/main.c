@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cmd.h"
+#include "timeline.h"
 
 static const struct command {
     const char *name;
@@ -28,6 +29,11 @@ static void usage(FILE *to)
         fprintf(to, "  %-10s %s\n", c->name, c->what);
 }
 
+static void show_time(const char *line)
+{
+    fprintf(stderr, "time: %s\n", line);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2 || !strcmp(argv[1], "help")) {
@@ -41,7 +47,11 @@ int main(int argc, char **argv)
     for (const struct command *c = commands; c->name; c++)
         if (!strcmp(argv[1], c->name)) {
             struct err err = {""};
+            if (cmd_verbose())
+                timeline_begin();
             int status = c->run(argc - 1, argv + 1, &err);
+            timeline("end");
+            timeline_show(show_time);
             if (status != CMD_OK && err.msg[0])
                 fprintf(stderr, "weir %s: %s\n", c->name, err.msg);
             return status;

@@ -82,18 +82,31 @@ static void random_block(enum quant_type type, unsigned char *block, int bytes, 
     }
 }
 
-/* Where tensors go: one after another, or with `shared` all matrices into the same bytes behind the vectors. */
+/* Where tensors go: one after another, or with `repeated` all matrices into one pattern behind the vectors. */
 struct room {
-    bool shared;
-    size_t used;        /* bytes, but for shared matrices */
-    size_t at, largest; /* of shared matrices: where they begin, which is known once all was counted; bytes */
+    bool repeated;
+    size_t used;            /* bytes, but for the pattern */
+    unsigned char *pattern; /* once there is memory: of `blocks` and SHIFTS blocks, the same again and again */
+    size_t blocks;
 };
 
-/* Blocks of a type: a pattern of some thousand, again and again. */
+/* A pattern is at least so many bytes and blocks, and an odd number of times 16 blocks: no row of a matrix is like the one before. Each
+ * matrix begins at another block of it. */
+enum { PATTERN_BYTES = 1 << 20, PATTERN_BLOCKS = 4096, SHIFTS = 64 * 16 };
+
+static size_t pattern_blocks(enum quant_type type)
+{
+    size_t blocks = PATTERN_BYTES / (size_t)quant_info(type)->bytes;
+    blocks = blocks > PATTERN_BLOCKS ? blocks : PATTERN_BLOCKS;
+    return (blocks / 32 * 2 + 1) * 16;
+}
+
+/* Blocks of a type: a pattern, again and again. */
 static void fill(enum quant_type type, unsigned char *data, size_t bytes, uint64_t seed)
 {
     const struct quant_info *info = quant_info(type);
-    size_t pattern = (size_t)info->bytes * 4096 < bytes ? (size_t)info->bytes * 4096 : bytes;
+    size_t pattern = pattern_blocks(type) * (size_t)info->bytes;
+    pattern = pattern < bytes ? pattern : bytes;
     for (size_t i = 0; i < pattern; i += (size_t)info->bytes)
         random_block(type, data + i, info->bytes, &seed);
     for (size_t i = pattern; i < bytes; i += pattern)
@@ -105,21 +118,20 @@ static const struct tensor *put(struct weights *w, size_t number, struct room *r
 {
     const struct quant_info *info = quant_info(type);
     size_t bytes = (size_t)in / (size_t)info->block * (size_t)info->bytes * (size_t)out, at = r->used;
-    bool shared = r->shared && out > 1;
-    if (shared) {
-        size_t shift = number % 64 * 977 * (size_t)info->bytes;
-        at = r->at + shift;
-        r->largest = shift + bytes > r->largest ? shift + bytes : r->largest;
-    } else {
+    bool repeated = r->repeated && out > 1;
+    if (!repeated)
         r->used += (bytes + 63) / 64 * 64;
-    }
     if (!w)
         return NULL;
     unsigned char *data = (unsigned char *)(((uintptr_t)w->data + 63) / 64 * 64) + at;
+    if (repeated)
+        data = r->pattern + number % 64 * 16 * (size_t)info->bytes;
     struct tensor *t = &w->tensor[number];
     *t = (struct tensor){
         .name = "random", .name_len = 6, .type = type, .ndim = 2, .ne = {in, out, 1, 1}, .data = data, .bytes = bytes};
-    if (!shared && out > 1)
+    if (repeated)
+        t->repeats = r->blocks * (size_t)info->bytes;
+    else if (out > 1)
         fill(type, data, bytes, number);
     for (int i = 0; out == 1 && i < in; i++)
         memcpy(data + 4 * i, &(float){1}, 4);
@@ -132,8 +144,6 @@ static void put_all(struct weights *w, struct model *m, const struct shape *s, e
     size_t n = 0;
     int d = s->hidden / s->heads, kv = d * s->kv_heads;
     struct model_layer none;
-    if (w && r->shared)
-        fill(type, (unsigned char *)(((uintptr_t)w->data + 63) / 64 * 64) + r->at, r->largest, 0);
     m->embed = put(w, n++, r, type, s->hidden, s->vocab);
     m->output = s->tied ? m->embed : put(w, n++, r, type, s->hidden, s->vocab);
     m->out_norm = put(w, n++, r, QUANT_F32, s->hidden, 1);
@@ -189,7 +199,7 @@ int model_random_shape(struct model_shape *out, const char *name, struct err *er
     return 0;
 }
 
-int model_random(struct model *m, const char *name, enum quant_type type, bool shared, struct err *err)
+int model_random(struct model *m, const char *name, enum quant_type type, bool repeated, struct err *err)
 {
     const struct shape *s = find(name, "--shape", err);
     *m = (struct model){0};
@@ -199,9 +209,10 @@ int model_random(struct model *m, const char *name, enum quant_type type, bool s
     if (s->hidden % info->block || s->ffn % info->block)
         return err_set(err, "--shape %s: its rows of %d and %d are no whole blocks of %s", name, s->hidden, s->ffn,
                        info->name);
-    struct room room = {.shared = shared};
+    struct room room = {.repeated = repeated, .blocks = pattern_blocks(type)};
     put_all(NULL, m, s, type, &room);
-    size_t bytes = sizeof(struct weights) + 64 + room.used + room.largest;
+    size_t vectors = 64 + room.used, pattern = repeated ? (room.blocks + SHIFTS) * (size_t)info->bytes : 0;
+    size_t bytes = sizeof(struct weights) + vectors + pattern;
     char what[64];
     snprintf(what, sizeof what, "--shape %s in %s", name, info->name);
     if (memory_check(bytes, what, err) < 0)
@@ -213,7 +224,10 @@ int model_random(struct model *m, const char *name, enum quant_type type, bool s
         model_close(m);
         return -1;
     }
-    room = (struct room){.shared = shared, .at = room.used, .largest = room.largest};
+    room.used = 0;
+    room.pattern = w->data + vectors;
+    if (repeated)
+        fill(type, room.pattern, pattern, 0);
     put_all(w, m, s, type, &room);
     m->shape = shape_of(s);
     return 0;

@@ -8,10 +8,10 @@
 /* What --help says of --shape, with the names that there are. */
 extern const char model_random_help[];
 
-/* A model of a named shape, all matrices of one type, closed by model_close. shared: its matrices lie in the same memory, shifted
- * against each other, which is then no larger than one of them; for a model that is copied elsewhere. Returns 0, or -1 with *err naming the shapes that
+/* A model of a named shape, all matrices of one type, closed by model_close. repeated: a matrix is no more here than the
+ * pattern of which it is made (struct tensor's `repeats`), for a GPU that makes the rest. Returns 0, or -1 with *err naming the shapes that
  * there are, or how much memory is wanting. */
-int model_random(struct model *m, const char *name, enum quant_type type, bool shared, struct err *err);
+int model_random(struct model *m, const char *name, enum quant_type type, bool repeated, struct err *err);
 
 /* The shape alone, of a model named by --model-shape. */
 int model_random_shape(struct model_shape *out, const char *name, struct err *err);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "device.h"
 #include "memory.h"
 
 static const char default_model[] = "SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -84,7 +85,12 @@ int session_open(struct session *s, const struct session_options *o, struct err 
         return CMD_USAGE;
     if (session_model_path(o->model, path, sizeof path, err))
         return CMD_FAILED;
-    return weir_model_open(&s->model, path, weir_error_of(err)) ? CMD_FAILED : CMD_OK;
+    if (!o->cpu)
+        device_cuda_warm(o->gpu > 0 ? o->gpu : 0);
+    if (weir_model_open(&s->model, path, weir_error_of(err)) == 0)
+        return CMD_OK;
+    device_cuda_cool();
+    return CMD_FAILED;
 }
 
 static void show_loading(void *user, size_t done, size_t all)
@@ -152,6 +158,7 @@ void session_close(struct session *s)
 {
     weir_stream_close(s->stream);
     weir_model_close(s->model);
+    device_cuda_cool();
     memset(s, 0, sizeof *s);
 }
 

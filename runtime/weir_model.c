@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "timeline.h"
 #include "weir_private.h"
 
 #define TEXT_OF_(x) #x
@@ -21,8 +22,10 @@ static int open_parts(struct weir_model *m, const char *path, struct err *err)
 {
     if (model_open(&m->model, path, err))
         return -1;
+    timeline("model mapped");
     if (tokenizer_open(&m->tokenizer, m->model.gguf, err))
         return -1;
+    timeline("tokenizer");
     int tokens = tokenizer_vocab(m->tokenizer);
     return tokens <= m->model.shape.vocab
                ? 0

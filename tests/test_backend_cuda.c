@@ -185,6 +185,59 @@ static void test_rotations(void **state)
     }
 }
 
+/* Logits of a chunk and a token behind it, [2][vocab]. */
+static void two_logits(const struct model *m, float *out)
+{
+    struct cascade_params p = small_cascade();
+    struct backend be;
+    struct err err = {""};
+    if (open_emu(&be, m, &p, true, &(struct backend_options){.threads = 1}, &err) != 0 ||
+        llama_forward(&be, m, (const int32_t[]){5, 9, 200, 31, 7, 11}, 6, &err) != 0 ||
+        be.logits(&be, 5, 1, out, &err) != 0 || llama_forward(&be, m, (const int32_t[]){8}, 1, &err) != 0 ||
+        be.logits(&be, 0, 1, out + m->shape.vocab, &err) != 0)
+        fail_msg("%s", err.msg);
+    be.close(&be);
+}
+
+/* Matrices of which only a pattern is there are what they would be whole. */
+static void test_repeated_weights(void **state)
+{
+    (void)state;
+    enum { PATTERN = 18 * 16 * 5 };
+    struct tiny_model t = small_model();
+    struct model m;
+    struct bytes file;
+    static float want[2 * 288], got[2 * 288];
+    t.type = t.embed_type = QUANT_Q4_0;
+    t.layers = 1;
+    tiny_model_open(&t, &m, &file);
+    const struct tensor **all[] = {&m.embed,       &m.layer[0].wq,   &m.layer[0].wk, &m.layer[0].wv,
+                                   &m.layer[0].wo, &m.layer[0].gate, &m.layer[0].up, &m.layer[0].down};
+    enum { ALL = sizeof all / sizeof *all };
+    struct tensor made[ALL];
+    unsigned char *whole[ALL];
+    for (int i = 0; i < ALL; i++) {
+        made[i] = **all[i];
+        whole[i] = malloc(made[i].bytes);
+        assert_non_null(whole[i]);
+        for (size_t at = 0; at < made[i].bytes; at++)
+            whole[i][at] = ((const unsigned char *)made[i].data)[at % PATTERN];
+        made[i].data = whole[i];
+        *all[i] = &made[i];
+    }
+    m.output = m.embed;
+    m.shape.rope_interleaved = true; /* rows of wq and wk stay where they are, as in a random model */
+    two_logits(&m, want);
+    for (int i = 0; i < ALL; i++)
+        made[i].repeats = PATTERN;
+    two_logits(&m, got);
+    assert_memory_equal(got, want, sizeof want);
+    for (int i = 0; i < ALL; i++)
+        free(whole[i]);
+    model_close(&m);
+    free(file.data);
+}
+
 /* The machine's pick is the sampler's, with a penalty and without, after a chunk and after a token; and leaves the sampler alike. */
 static void test_pick(void **state)
 {
@@ -392,6 +445,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_weight_types),
         cmocka_unit_test(test_rotations),
         cmocka_unit_test(test_pick),
+        cmocka_unit_test(test_repeated_weights),
         cmocka_unit_test(test_whatever_fails_is_one_line),
         cmocka_unit_test(test_refusals),
     };

@@ -252,7 +252,7 @@ static int allocate(struct model_bench *b, struct err *err)
     return 0;
 }
 
-/* Whether the model will be copied to a GPU, so that its tensors may share memory here. */
+/* Whether the model will run on a GPU, which makes its random weights itself. */
 static bool wants_gpu(const struct model_bench *b)
 {
     int gpus = 0;
@@ -272,8 +272,11 @@ static int open_model(struct model_bench *b, struct err *err)
     }
     struct model random;
     b->s.options = &b->session_options;
-    if (model_random(&random, b->shape, types[b->type], wants_gpu(b), err) != 0)
+    bool on_gpu = wants_gpu(b);
+    if (model_random(&random, b->shape, types[b->type], on_gpu, err) != 0)
         return CMD_USAGE;
+    if (on_gpu && b->session_options.gpu < 0) /* the CPU could not stand in: its weights are not here */
+        b->session_options.gpu = 0;
     if (weir_model_take(&b->s.model, &random, err) != 0)
         return CMD_FAILED;
     if (cascade_options_finish(&b->cascade, b->s.model->model.shape.ctx_train, err) != 0)
