@@ -220,7 +220,7 @@ static int insert(struct cuda_backend *c, int layer, devptr k, devptr v, int k_s
            origin = c->origin + (devptr)layer * scores * sizeof(int64_t);
     int turning = c->p.positions == POSITIONS_CACHE, select = (int)c->p.select, mean = c->p.span_score == SPAN_MEAN;
     int64_t tpb = gen_value(g, "tpb"), slices = gen_value(g, "sl"), no_layer = 0;
-    uint64_t seed = (uint64_t)layer;
+    uint64_t seed = (uint64_t)layer * (uint64_t)c->cascades; /* as the CPU counts, for selection at random */
     for (int i = 0; i < c->nmoves; i++) {
         devptr plan = c->plans + c->move[i].at;
         if (cuda_run(c, c->kernel[CK_UPDATE], blocks(c->move[i].trees, tpb) * slices, c->shape->kv_heads, 1, false,

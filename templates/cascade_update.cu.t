@@ -118,7 +118,7 @@ DEVICE struct u4 turn_piece(struct u4 x, struct f4 ab, struct f4 cd, float sign)
  *   k_chunk, v_chunk  [tokens][key heads][${d}], chunk_stride elements from token to token, chunk_layer from layer to layer; k not
  *                     rotated, or as it is stored where turning is 0         chunk_score  [layers][cascades][tokens]
  *   moves    [layers][key heads][${sl}][nodes], working space       arrived  [layers][cascades][blocks / ${sl}], zero; left so
- *   cascades: 1 where all key heads keep the same tokens, else one for each
+ *   cascades: 1 where all key heads keep the same tokens, else one for each      seed: of layer 0, cascade 0; then one more for each
  *
  * A thread owns one piece of every slot of a tree and walks the tree in order: what it reads it has not yet overwritten, and
  * nobody else touches it. Scores and origins are read by all blocks of a tree and written by the last one to have read them. */
@@ -155,7 +155,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
         struct move_node n = node[i];
         struct move to = {n.first, n.row, n.angle, n.to << 16 | n.from};
         if (n.count > 0) {
-            int at = winner_of(n, candidate, score, origin, select, mean, seed);
+            int at = winner_of(n, candidate, score, origin, select, mean, seed + (u64)(layer * cascades + cascade));
             to.range = 0;
             if (at < 0) {
                 to.to = -1;

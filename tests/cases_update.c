@@ -205,7 +205,7 @@ static void insert(struct stream *s, int T, bool one_token)
         for (size_t c = 0; c < s->n; c++) {
             float *score = s->mirror_score + c * (size_t)s->rows;
             int64_t *origin = s->mirror_origin + c * (size_t)s->rows;
-            cascade_decide(&s->p, &s->part, score, origin, s->seed, winner);
+            cascade_decide(&s->p, &s->part, score, origin, s->seed + c, winner);
             cascade_carry(&s->p, &s->part, winner, score, origin, s->new_score + c * tokens + done);
         }
         state = s->part.after;

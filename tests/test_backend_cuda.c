@@ -127,6 +127,7 @@ static void test_cascade_options(void **state)
         p.positions = (enum cascade_positions)(i / 2 % 2);
         p.span_score = (enum cascade_span_score)(i / 6 % 2);
         p.eager = i % 5 != 0;
+        p.select = i == 2 || i == 4 || i == 10 ? SELECT_RANDOM : SELECT_SCORE;
         p.ema = i % 7 == 0 ? 0.9 : 0.9999;
         p.sinks = i % 4 == 0 ? 0 : i % 4 == 1 ? 21 : 5;
         p.span = (const int[]){1, 2, 4, 8, 16}[i % 5];
