@@ -62,11 +62,10 @@ static void *carve(struct carver *v, double count, size_t size)
 static void carve_scratch(struct carver *v, const struct cpu *c, struct cpu_scratch *s)
 {
     double queries = c->queries > c->group ? c->queries : c->group, dp = c->dp;
-    double logits = (double)c->queries * c->columns_room, split = (double)c->group * CPU_SPLIT;
     s->expanded = carve(v, (double)PANEL * CPU_DEPTH, sizeof(float));
     s->panel = carve(v, (double)CPU_DEPTH * CPU_BLOCK, sizeof(float));
     s->tile = carve(v, 2.0 * CPU_ROWS * CPU_BLOCK, sizeof(float));
-    s->logits = carve(v, logits > split ? logits : split, sizeof(float));
+    s->logits = carve(v, (double)c->queries * c->columns_room, sizeof(float));
     s->query = carve(v, queries * dp, sizeof(float));
     s->out = carve(v, queries * dp, sizeof(float));
     s->columns = carve(v, c->columns_room, sizeof(float));

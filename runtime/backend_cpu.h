@@ -20,6 +20,7 @@ enum {
     CPU_QUERIES = 48,     /* queries of an attention tile, at most */
     CPU_PARTS = 4,        /* column sums a head are made in so many parts */
     CPU_SPLIT = 256,      /* keys that one item takes in decoding */
+    CPU_VALUE_ROWS = 32,  /* values that are multiplied at a time in decoding: what the first-level cache holds */
     CPU_MATVEC_ROWS = 64, /* outputs of a weight matrix that one item makes in decoding */
     CPU_MATVEC_TOKENS = 3 /* up to so many tokens, rows of weights are used as they are */
 };
@@ -46,7 +47,7 @@ struct cpu_scratch {
     float *expanded; /* [16][CPU_DEPTH] rows of weights in fp32 */
     float *panel;    /* [CPU_DEPTH][CPU_BLOCK] the same in panel form */
     float *tile;     /* [2][CPU_ROWS][CPU_BLOCK] outputs */
-    float *logits;   /* [queries][columns_room] attention, or [G][CPU_SPLIT] in decoding */
+    float *logits;   /* [queries][columns_room] attention of a chunk */
     float *query;    /* [CPU_QUERIES][dp] turned for one run; [G][dp] in decoding */
     float *out;      /* [CPU_QUERIES][dp] */
     float *columns;  /* [columns_room] column sums reduced over heads */

@@ -247,13 +247,18 @@ static int splits_of(const struct cpu *c)
     return up_to(c->columns, CPU_SPLIT) / CPU_SPLIT;
 }
 
-/* Columns [split * CPU_SPLIT, ...) for all query heads of one key head: logits to c->sums, and this split's share of the output
- * with its own largest logit and sum. */
-static void decode_split(struct cpu *c, struct cpu_scratch *s, const struct attention_job *j, int kv, int split)
+/* Of one query head: output [dp], largest logit and sum of a split; those of its next split follow. */
+static float *split_share(const struct cpu *c, int head, int split)
 {
-    int G = c->group, from = split * CPU_SPLIT, to = least(c->columns, from + CPU_SPLIT);
+    return c->split + ((size_t)head * (size_t)splits_of(c) + (size_t)split) * ((size_t)c->dp + 2);
+}
+
+/* Logits of columns [from, to) for the query heads of one key head, to logits [G][room] at column 0. */
+static void split_logits(const struct cpu *c, struct cpu_scratch *s, const struct attention_job *j, int kv, int from,
+                         int to, float *logits)
+{
+    int G = c->group;
     size_t dp = (size_t)c->dp, stride = (size_t)c->stride_rows, room = (size_t)c->columns_room;
-    float *logits = c->sums + (size_t)kv * (size_t)G * room;
     const float *q = c->q + (size_t)kv * (size_t)G * stride * dp;
     for (int i = 0; i <= c->nsegments; i++) {
         const struct cpu_segment *g = &c->segment[i];
@@ -269,24 +274,41 @@ static void decode_split(struct cpu *c, struct cpu_scratch *s, const struct atte
             mask(x, a - g->column > g->skip + g->len ? a - g->column : g->skip + g->len, b - g->column);
         }
     }
-    float *share = c->split + ((size_t)kv * (size_t)G * (size_t)splits_of(c) + (size_t)split) * (dp + 2);
-    size_t next = (size_t)splits_of(c) * (dp + 2);
-    for (int h = 0; h < G; h++) {
-        float *p = s->logits + (size_t)h * CPU_SPLIT, *m_l = share + (size_t)h * next + dp;
-        memcpy(p, logits + (size_t)h * room + from, (size_t)(to - from) * sizeof *p);
-        m_l[0] = c->simd->max(p, to - from) * c->scale;
-        m_l[1] = c->simd->exp2_sum(p, to - from, c->scale, m_l[0]);
-    }
+}
+
+/* out [G][dp] = p [G][room] times the values of columns [from, to). */
+static void split_output(const struct cpu *c, const struct attention_job *j, int kv, int from, int to, const float *p,
+                         float *out)
+{
+    size_t dp = (size_t)c->dp, room = (size_t)c->columns_room;
     bool first = true;
     for (int i = 0; i <= c->nsegments; i++) {
         const struct cpu_segment *g = &c->segment[i];
         int start = g->column + g->skip, a = from > start ? from : start, b = least(to, start + g->len);
-        if (a >= b)
-            continue;
-        value_product(c, s->logits + (a - from), CPU_SPLIT, G,
-                      segment_values(c, j->cache, i, kv) + (size_t)(a - g->column) * dp, b - a, s->out, !first);
-        first = false;
+        const float *v = segment_values(c, j->cache, i, kv);
+        for (int next; a < b; a = next, first = false) {
+            next = least(b, a + CPU_VALUE_ROWS);
+            value_product(c, p + a, room, c->group, v + (size_t)(a - g->column) * dp, next - a, out, !first);
+        }
     }
+}
+
+/* Columns [split * CPU_SPLIT, ...) for all query heads of one key head: e^logit over this split's largest to c->sums, and its share of
+ * the output with that largest logit and the sum. */
+static void decode_split(struct cpu *c, struct cpu_scratch *s, const struct attention_job *j, int kv, int split)
+{
+    int G = c->group, from = split * CPU_SPLIT, to = least(c->columns, from + CPU_SPLIT);
+    size_t dp = (size_t)c->dp, room = (size_t)c->columns_room;
+    float *p = c->sums + (size_t)kv * (size_t)G * room;
+    split_logits(c, s, j, kv, from, to, p);
+    float *share = split_share(c, kv * G, split);
+    size_t next = (size_t)splits_of(c) * (dp + 2);
+    for (int h = 0; h < G; h++) {
+        float *x = p + (size_t)h * room + from, *m_l = share + (size_t)h * next + dp;
+        m_l[0] = c->simd->max(x, to - from) * c->scale;
+        m_l[1] = c->simd->exp2_sum(x, to - from, c->scale, m_l[0]);
+    }
+    split_output(c, j, kv, from, to, p, s->out);
     for (int h = 0; h < G; h++)
         memcpy(share + (size_t)h * next, s->out + (size_t)h * dp, dp * sizeof *share);
 }
@@ -296,16 +318,20 @@ static void decode_merge(struct cpu *c, int head)
 {
     int splits = splits_of(c), d = c->shape->head_dim;
     size_t dp = (size_t)c->dp;
-    const float *share = c->split + (size_t)head * (size_t)splits * (dp + 2);
+    const float *share = split_share(c, head, 0);
     float top = -INFINITY, sum = 0, *out = c->att + (size_t)head * (size_t)d;
     for (int i = 0; i < splits; i++)
         top = fmaxf(top, share[(size_t)i * (dp + 2) + dp]);
     for (int i = 0; i < splits; i++)
         sum += exp2f(share[(size_t)i * (dp + 2) + dp] - top) * share[(size_t)i * (dp + 2) + dp + 1];
     memset(out, 0, (size_t)d * sizeof *out);
-    for (int i = 0; i < splits; i++)
-        c->simd->add_scaled(out, share + (size_t)i * (dp + 2), exp2f(share[(size_t)i * (dp + 2) + dp] - top) / sum, d);
-    c->simd->exp2_sum(c->sums + (size_t)head * (size_t)c->columns_room, c->columns, c->scale, top + log2f(sum));
+    for (int i = 0; i < splits; i++) {
+        float part = exp2f(share[(size_t)i * (dp + 2) + dp] - top) / sum;
+        float *p = c->sums + (size_t)head * (size_t)c->columns_room + (size_t)i * CPU_SPLIT;
+        c->simd->add_scaled(out, share + (size_t)i * (dp + 2), part, d);
+        for (int k = 0, n = least(CPU_SPLIT, c->columns - i * CPU_SPLIT); k < n; k++)
+            p[k] *= part;
+    }
 }
 
 static void decode_finish(struct cpu *c, struct cpu_scratch *s, int layer, int cascade)

@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-enum { LANES = 8, PRODUCT_ROWS = 6, PRODUCT_PANELS = 1 };
+enum { LANES = 8, PRODUCT_ROWS = 6, PRODUCT_PANELS = 1, WIDE_PANELS = 2, WIDEST_PANELS = 4 };
 typedef __m256 vf;
 
 static inline vf v_load(const float *p)

@@ -5,7 +5,7 @@
 
 #include <immintrin.h>
 
-enum { LANES = 16, PRODUCT_ROWS = 6, PRODUCT_PANELS = 4 };
+enum { LANES = 16, PRODUCT_ROWS = 6, PRODUCT_PANELS = 4, WIDE_PANELS = 4, WIDEST_PANELS = 4 };
 typedef __m512 vf;
 
 static inline vf v_load(const float *p)

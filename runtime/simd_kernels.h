@@ -7,6 +7,7 @@
  *     v_even_pairs v_odd_pairs          {x0, x0, x2, x2, ...}, {x1, x1, x3, x3, ...}
  *     v_turn                            a * b - c in even lanes, a * b + c in odd ones
  *     PRODUCT_ROWS, PRODUCT_PANELS      largest tile of `product` that keeps its sums in registers
+ *     WIDE_PANELS, WIDEST_PANELS        panels of such a tile of up to 3 rows, and of one row
  *     what simd_expand.h wants
  * No include guard: it belongs to its includer. */
 
@@ -18,36 +19,52 @@
 
 enum { PER_PANEL = PANEL / LANES }; /* vectors a panel */
 
-/* One tile of sums, ROWS x PANELS * 16, kept in registers over all of k. */
+/* One tile of sums, ROWS x PANELS * 16, kept in registers over all of k. Of the factors, the side with fewer vectors is held
+ * beside them while the other passes by one vector at a time. */
 ALWAYS_INLINE void product_tile(const int rows, const int panels, const struct simd_product *p, const float *a,
                                 const float *b, float *c)
 {
-    vf sum[PRODUCT_ROWS][PRODUCT_PANELS * PER_PANEL];
+    enum { ACROSS = WIDEST_PANELS * PER_PANEL };
+    const int across = panels * PER_PANEL;
+    vf sum[PRODUCT_ROWS][ACROSS];
     size_t a_row = p->a_row, b_k = p->b_k, b_panel = p->b_panel, c_row = p->c_row;
     UNROLL
     for (int m = 0; m < rows; m++) {
         UNROLL
-        for (int v = 0; v < panels * PER_PANEL; v++)
+        for (int v = 0; v < across; v++)
             sum[m][v] = p->add ? v_load(c + (size_t)m * c_row + v * LANES) : v_zero();
     }
     for (int k = 0; k < p->k; k++) {
-        vf bv[PRODUCT_PANELS * PER_PANEL];
-        UNROLL
-        for (int v = 0; v < panels * PER_PANEL; v++)
-            bv[v] = v_load(b + (size_t)(v / PER_PANEL) * b_panel + v % PER_PANEL * LANES);
-        UNROLL
-        for (int m = 0; m < rows; m++) {
-            vf av = v_set1(a[(size_t)m * a_row + (size_t)k]);
+        vf held[(int)PRODUCT_ROWS > (int)ACROSS ? PRODUCT_ROWS : ACROSS];
+        if (rows < across) {
             UNROLL
-            for (int v = 0; v < panels * PER_PANEL; v++)
-                sum[m][v] = v_fma(av, bv[v], sum[m][v]);
+            for (int m = 0; m < rows; m++)
+                held[m] = v_set1(a[(size_t)m * a_row + (size_t)k]);
+            UNROLL
+            for (int v = 0; v < across; v++) {
+                vf bv = v_load(b + (size_t)(v / PER_PANEL) * b_panel + v % PER_PANEL * LANES);
+                UNROLL
+                for (int m = 0; m < rows; m++)
+                    sum[m][v] = v_fma(held[m], bv, sum[m][v]);
+            }
+        } else {
+            UNROLL
+            for (int v = 0; v < across; v++)
+                held[v] = v_load(b + (size_t)(v / PER_PANEL) * b_panel + v % PER_PANEL * LANES);
+            UNROLL
+            for (int m = 0; m < rows; m++) {
+                vf av = v_set1(a[(size_t)m * a_row + (size_t)k]);
+                UNROLL
+                for (int v = 0; v < across; v++)
+                    sum[m][v] = v_fma(av, held[v], sum[m][v]);
+            }
         }
         b += b_k;
     }
     UNROLL
     for (int m = 0; m < rows; m++) {
         UNROLL
-        for (int v = 0; v < panels * PER_PANEL; v++)
+        for (int v = 0; v < across; v++)
             v_store(c + (size_t)m * c_row + v * LANES, sum[m][v]);
     }
 }
@@ -81,9 +98,23 @@ ALWAYS_INLINE void product_panels(const int panels, const struct simd_product *p
 }
 _Static_assert(PRODUCT_ROWS == 6, "the switch above handles up to 5 rows left over");
 
+/* Panels [*done, ...) in groups of so many, for rows that are few. */
+ALWAYS_INLINE void product_few(const int rows, const int panels, const struct simd_product *p, int *done)
+{
+    for (; *done + panels <= p->panels; *done += panels)
+        product_tile(rows, panels, p, p->a, p->b + (size_t)*done * p->b_panel, p->c + (size_t)*done * PANEL);
+}
+
+/* Any tile adds up an element in the same order, so which one it falls into does not show. */
 static void product(const struct simd_product *p)
 {
     int done = 0;
+    if (p->m == 1)
+        product_few(1, WIDEST_PANELS, p, &done);
+    else if (p->m == 2)
+        product_few(2, WIDE_PANELS, p, &done);
+    else if (p->m == 3)
+        product_few(3, WIDE_PANELS, p, &done);
     for (; done + PRODUCT_PANELS <= p->panels; done += PRODUCT_PANELS)
         product_panels(PRODUCT_PANELS, p, p->b + (size_t)done * p->b_panel, p->c + (size_t)done * PANEL);
     for (; done < p->panels; done++)
