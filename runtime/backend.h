@@ -63,6 +63,8 @@ struct backend {
     int (*end)(struct backend *be, struct err *err);
     /* Logits of rows [row, row + n) of the chunk that has just ended, fp32 [n][vocab]. */
     int (*logits)(struct backend *be, int row, int n, float *out, struct err *err);
+    /* How likely tokens were: nats[i] = -log softmax(logits of row + i)[token[i]] for n rows of the chunk that has just ended. */
+    int (*likelihoods)(struct backend *be, int row, int n, const int32_t *token, float *nats, struct err *err);
     /* Picks the next token from the logits of one row of the chunk that has just ended, on the machine, and leaves the sampler as
      * sampler_pick would. Returns 1 where the machine cannot do what this sampler wants. NULL where it never can. */
     int (*pick)(struct backend *be, struct sampler *s, int row, int32_t *id, struct err *err);

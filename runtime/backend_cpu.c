@@ -420,6 +420,7 @@ int backend_cpu_open(struct backend *be, const struct model *m, const struct cas
         .feed_forward = feed_forward,
         .end = end,
         .logits = logits,
+        .likelihoods = cpu_likelihoods,
         .reset = reset,
         .origins = origins,
         .scores = scores,

@@ -120,6 +120,9 @@ void cpu_linears(struct cpu *c, const struct cpu_linear *l, int n, const float *
 void cpu_gated(struct cpu *c, const struct tensor *gate, const struct tensor *up, const float *x, size_t x_row, int T,
                float *h);
 
+/* As struct backend's likelihoods. */
+int cpu_likelihoods(struct backend *be, int row, int n, const int32_t *token, float *nats, struct err *err);
+
 /* q, k, v of the chunk are in place: attention to c->att, scores, insertion. */
 void cpu_attention(struct cpu *c, int layer);
 /* Takes the chunk's column sums, one array [columns] for each of the heads that share cascade i of the layer, into its scores, and

@@ -81,6 +81,11 @@ static int logits(struct backend *be, int row, int n, float *out, struct err *er
     return 0;
 }
 
+static int likelihoods(struct backend *be, int row, int n, const int32_t *token, float *nats, struct err *err)
+{
+    return cuda_likelihoods(be->state, row, n, token, nats, err);
+}
+
 static int pick(struct backend *be, struct sampler *s, int row, int32_t *id, struct err *err)
 {
     return cuda_pick(be->state, s, row, id, err);
@@ -263,6 +268,7 @@ static int want_kernels(struct cuda_backend *c, struct err *err)
     k[CK_UPDATE] = cuda_kernels_want(s, err, "cascade_update", "d=%d b=%d t=%s", d, c->p.span, t);
     k[CK_DECODE] = cuda_kernels_want(s, err, "attn_decode", "d=%d g=%d t=%s", d, c->group, t);
     k[CK_MERGE] = cuda_kernels_want(s, err, "attn_merge", "d=%d r=%d reduce=%s t=%s", d, c->reduced, reduce, t);
+    k[CK_LIKELIHOOD] = cuda_kernels_want(s, err, "likelihood", "t=%s", t);
     k[CK_SAMPLE] = cuda_kernels_want(s, err, "sample", "t=%s", t);
     k[CK_COPY] = c->layer && c->m->embed->repeats ? cuda_kernels_want(s, err, "stream_copy", "t=%s", t) : 0;
     for (int i = 0; i < CUDA_KERNELS; i++)
@@ -411,6 +417,7 @@ int backend_cuda_open_on(struct backend *be, struct device *dev, const struct mo
         .feed_forward = feed_forward,
         .end = end,
         .logits = logits,
+        .likelihoods = likelihoods,
         .pick = pick,
         .reset = reset,
         .origins = origins,

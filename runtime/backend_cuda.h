@@ -30,6 +30,7 @@ enum cuda_kernel {
     CK_UPDATE,
     CK_DECODE,
     CK_MERGE,
+    CK_LIKELIHOOD,
     CK_SAMPLE,
     CK_COPY, /* only where weights repeat a pattern */
     CUDA_KERNELS
@@ -148,7 +149,8 @@ struct cuda_backend {
     devptr tokens, chunk_step, plans;
     devptr moves, arrived;          /* of cascade_update */
     devptr packet_at;               /* the packet on the device */
-    devptr logits;                  /* [logit_rows][vocab] fp32 */
+    devptr logits;                  /* [logit_rows][vocab] fp32, or pieces of more rows */
+    devptr nats, softmax, targets;  /* [stride] fp32, [stride][4] fp32, [stride] int32: of likelihoods */
     devptr scratch;                 /* weights as half, for products of a chunk; 0 where all are direct */
     devptr pick_at, pick_work;      /* struct cuda_pick; scratch of `sample` */
     devptr part_o, part_ml, column; /* of decoding: [heads][splits][d], [..][2]; logits [heads][logit_stride] */
@@ -165,6 +167,9 @@ enum { CUDA_OUTPUT_ROWS = 8192 }; /* of the output's weights are expanded at a t
 int cuda_memory_open(struct cuda_backend *c, struct err *err);
 void cuda_memory_close(struct cuda_backend *c);
 size_t cuda_cache_bytes(const struct cuda_backend *c);
+/* Tokens of the vocabulary whose logits are made at a time for likelihoods, a multiple of 4; floats of c->logits, no fewer. */
+int cuda_piece_of_vocab(const struct cuda_backend *c);
+size_t cuda_logit_room(const struct cuda_backend *c);
 /* Bytes of c->arrived, counters that kernels leave at zero. */
 size_t cuda_arrived_bytes(const struct cuda_backend *c);
 
@@ -195,6 +200,14 @@ int cuda_prompt_attend(struct cuda_backend *c, int layer, struct err *err);
 int cuda_prompt_feed_forward(struct cuda_backend *c, int layer, struct err *err);
 /* Logits of rows of the chunk into c->logits, at most logit_rows. */
 int cuda_prompt_logits(struct cuda_backend *c, int row, int n, struct err *err);
+/* Rows [row, row + n) of the chunk into c->xn, as the output's weights want them. */
+int cuda_norm_output(struct cuda_backend *c, int row, int n, struct err *err);
+/* Rows [first, first + rows) of a matrix as half: where they are, or expanded into the scratch memory, until the next ones are. */
+int cuda_weights_of(struct cuda_backend *c, const struct cuda_matrix *m, int first, int rows, devptr *at,
+                    struct err *err);
+
+/* backend_cuda_likelihood.c: as struct backend's likelihoods. */
+int cuda_likelihoods(struct cuda_backend *c, int row, int n, const int32_t *token, float *nats, struct err *err);
 
 /* backend_cuda_decode.c */
 

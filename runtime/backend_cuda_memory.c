@@ -33,6 +33,17 @@ size_t cuda_arrived_bytes(const struct cuda_backend *c)
     return (size_t)c->cascades * (chunk > one ? chunk : one) * sizeof(unsigned);
 }
 
+int cuda_piece_of_vocab(const struct cuda_backend *c)
+{
+    int vocab = (c->shape->vocab + 3) / 4 * 4;
+    return vocab < CUDA_OUTPUT_ROWS ? vocab : CUDA_OUTPUT_ROWS;
+}
+
+size_t cuda_logit_room(const struct cuda_backend *c)
+{
+    return (size_t)c->logit_rows * (((size_t)c->shape->vocab + 3) / 4 * 4);
+}
+
 static void list_stream(struct cuda_backend *c, struct buffers *b)
 {
     double layers = c->shape->layers, rows = c->rows, cache = layers * c->kv * rows;
@@ -68,7 +79,10 @@ static void list_chunk(struct cuda_backend *c, struct buffers *b)
     want(b, &c->tokens, T, sizeof(int32_t));
     want(b, &c->chunk_step, 1, sizeof(struct attn_step));
     want(b, &c->plans, (double)c->parts * (double)c->plan_room, 1);
-    want(b, &c->logits, (double)c->logit_rows * s->vocab, sizeof(float));
+    want(b, &c->logits, (double)cuda_logit_room(c), sizeof(float));
+    want(b, &c->nats, T, sizeof(float));
+    want(b, &c->softmax, 4 * T, sizeof(float));
+    want(b, &c->targets, T, sizeof(int32_t));
 }
 
 /* The largest product of a chunk whose weights are expanded first, in elements; the output's is made in pieces. */

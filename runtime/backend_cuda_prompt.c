@@ -91,9 +91,8 @@ int cuda_prompt_begin(struct cuda_backend *c, const int32_t *tokens, struct err 
 
 /* --- products ------------------------------------------------------------------------------------------------------------------- */
 
-/* Rows [first, first + rows) of a matrix as half: where they are, or expanded into the scratch memory. */
-static int weights_of(struct cuda_backend *c, const struct cuda_matrix *m, int first, int rows, devptr *at,
-                      struct err *err)
+int cuda_weights_of(struct cuda_backend *c, const struct cuda_matrix *m, int first, int rows, devptr *at,
+                    struct err *err)
 {
     size_t row = m->bytes / (size_t)m->rows;
     devptr from = m->at + (devptr)first * row;
@@ -113,7 +112,7 @@ static int product_rows(struct cuda_backend *c, const struct cuda_matrix *m, int
 {
     struct gemm g = {
         .y = y, .x = x, .m = c->T, .n = rows, .k = m->inputs, .y_row = y_row, .bf16 = c->bf16, .wide = add, .add = add};
-    return weights_of(c, m, first, rows, &g.w, err) != 0 ? -1 : cuda_product(c, &g, err);
+    return cuda_weights_of(c, m, first, rows, &g.w, err) != 0 ? -1 : cuda_product(c, &g, err);
 }
 
 /* All of a linear, outputs side by side. */
@@ -301,13 +300,18 @@ int cuda_prompt_feed_forward(struct cuda_backend *c, int layer, struct err *err)
 
 /* --- logits ------------------------------------------------------------------------------------------------------------------------- */
 
+int cuda_norm_output(struct cuda_backend *c, int row, int n, struct err *err)
+{
+    return norm(c, c->x + (devptr)row * (devptr)c->shape->hidden * sizeof(float), c->out_norm, n, err);
+}
+
 int cuda_prompt_logits(struct cuda_backend *c, int row, int n, struct err *err)
 {
     const struct cuda_matrix *m = &c->output.part[0];
-    devptr x = c->x + (devptr)row * (devptr)c->shape->hidden * sizeof(float);
     if (n == 1)
-        return cuda_matvec(c, &c->output, x, c->logits, c->out_norm, 0, false, err);
-    if (norm(c, x, c->out_norm, n, err) != 0)
+        return cuda_matvec(c, &c->output, c->x + (devptr)row * (devptr)c->shape->hidden * sizeof(float), c->logits,
+                           c->out_norm, 0, false, err);
+    if (cuda_norm_output(c, row, n, err) != 0)
         return -1;
     for (int first = 0; first < m->rows; first += CUDA_OUTPUT_ROWS) {
         int rows = m->rows - first < CUDA_OUTPUT_ROWS ? m->rows - first : CUDA_OUTPUT_ROWS;
@@ -319,7 +323,7 @@ int cuda_prompt_logits(struct cuda_backend *c, int row, int n, struct err *err)
                          .y_row = m->rows,
                          .bf16 = c->bf16,
                          .wide = true};
-        if (weights_of(c, m, first, rows, &g.w, err) != 0 || cuda_product(c, &g, err) != 0)
+        if (cuda_weights_of(c, m, first, rows, &g.w, err) != 0 || cuda_product(c, &g, err) != 0)
             return -1;
     }
     return 0;

@@ -1,4 +1,5 @@
 /* weir eval: how well the model reads and remembers through the cascade. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,24 @@ int eval_settings(const struct cascade_options *base, const struct option_texts 
     if (texts->count > 0)
         return texts->count;
     return make_setting(base, "", ctx_train, &out[0], err) ? -1 : 1;
+}
+
+int eval_lengths(const char *text, int least, int length[EVAL_MAX_LENGTHS], struct err *err)
+{
+    int n = 0;
+    for (const char *at = text;; at++) {
+        char *end;
+        long v = strtol(at, &end, 10);
+        if (end == at || v < least || v > INT_MAX || (*end && *end != ',') || (n > 0 && v <= length[n - 1]))
+            return err_set(err, "--lengths %s: must be a list of rising token counts from %d on, like 4096,6144", text,
+                           least);
+        if (n == EVAL_MAX_LENGTHS)
+            return err_set(err, "--lengths %s: more than %d lengths", text, EVAL_MAX_LENGTHS);
+        length[n++] = (int)v;
+        if (!*end)
+            return n;
+        at = end;
+    }
 }
 
 int cmd_eval(int argc, char **argv, struct err *err)

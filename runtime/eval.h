@@ -19,6 +19,11 @@ struct eval_setting {
 int eval_settings(const struct cascade_options *base, const struct option_texts *texts, int ctx_train,
                   struct eval_setting *out, struct err *err);
 
+enum { EVAL_MAX_LENGTHS = 16 };
+
+/* Reads "4096,6144": rising token counts from `least` on. Returns how many, or -1 with *err (a usage error). */
+int eval_lengths(const char *text, int least, int length[EVAL_MAX_LENGTHS], struct err *err);
+
 int eval_ppl(int argc, char **argv, struct err *err);     /* as a cmd_fn */
 int eval_passkey(int argc, char **argv, struct err *err); /* as a cmd_fn */
 

@@ -8,60 +8,58 @@
 #include "aside.h"
 #include "cmd.h"
 #include "eval.h"
+#include "likelihood.h"
 
-enum { ROWS = 16 }; /* rows of logits held at a time: 49152 tokens of vocabulary x 1024 rows would be 200 MB */
+/* What a setting's text came to when so many of its tokens had been read. */
+struct ppl_row {
+    double nats;    /* of all tokens that have a likelihood, */
+    int64_t tokens; /* which are so many */
+    double seconds; /* since the text began */
+};
 
 struct ppl {
     struct session *s;
-    float *logits; /* [ROWS][vocab] */
-    float *last;   /* [vocab] of the row before the coming chunk */
-    bool begun;    /* `last` is filled */
-    double sum;    /* nats */
-    int64_t count; /* tokens that have a likelihood */
-    double seconds;
-    FILE *dump; /* or NULL */
+    float *nats; /* [stride] of a chunk */
+    float *last; /* [vocab] logits of the row before the coming chunk */
+    bool begun;  /* `last` is filled */
+    double sum;  /* nats */
+    int64_t count;
+    const int *length; /* [lengths] text lengths to keep a row of */
+    int lengths, reached;
+    struct ppl_row row[EVAL_MAX_LENGTHS];
+    double begin; /* of the clock */
+    FILE *dump;   /* or NULL */
     const char *label;
     struct err *err;
 };
 
-/* -log softmax(x)[target]. The sum is in double, so 10^5 small terms lose nothing. */
-static double nll(const float *x, int n, int32_t target)
+static struct ppl_row row_now(const struct ppl *r)
 {
-    float max = x[0];
-    for (int i = 1; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-    double sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += (double)expf(x[i] - max);
-    return log(sum) + ((double)max - (double)x[target]);
+    return (struct ppl_row){.nats = r->sum, .tokens = r->count, .seconds = session_clock() - r->begin};
 }
 
-static void count_token(struct ppl *r, const float *logits, int32_t token)
+static void count_token(struct ppl *r, double nats)
 {
-    double v = nll(logits, r->s->model->model.shape.vocab, token);
-    r->sum += v;
+    r->sum += nats;
     r->count++;
+    if (r->reached < r->lengths && r->count + 1 == r->length[r->reached])
+        r->row[r->reached++] = row_now(r);
     if (r->dump)
-        fprintf(r->dump, "%.7f\n", v);
+        fprintf(r->dump, "%.7f\n", nats);
 }
 
 /* A llama_chunk_fn: row j of a chunk foretells token j + 1, and the last row the first token of the next chunk. */
 static int score_chunk(void *user, struct backend *be, const int32_t *tokens, int T)
 {
     struct ppl *r = user;
-    size_t vocab = (size_t)r->s->model->model.shape.vocab;
     if (r->begun)
-        count_token(r, r->last, tokens[0]);
-    for (int row = 0; row < T; row += ROWS) {
-        int n = T - row < ROWS ? T - row : ROWS;
-        if (be->logits(be, row, n, r->logits, r->err))
-            return -1;
-        for (int j = 0; j < n; j++)
-            if (row + j + 1 < T)
-                count_token(r, r->logits + (size_t)j * vocab, tokens[row + j + 1]);
-            else
-                memcpy(r->last, r->logits + (size_t)j * vocab, vocab * sizeof *r->last);
-    }
+        count_token(r, likelihood_nats(r->last, r->s->model->model.shape.vocab, tokens[0]));
+    if (T > 1 && be->likelihoods(be, 0, T - 1, tokens + 1, r->nats, r->err))
+        return -1;
+    for (int j = 0; j + 1 < T; j++)
+        count_token(r, (double)r->nats[j]);
+    if (be->logits(be, T - 1, 1, r->last, r->err))
+        return -1;
     r->begun = true;
     progress_line("%s: %lld tokens, perplexity %.3f", r->label, (long long)r->count + 1,
                   r->count ? exp(r->sum / (double)r->count) : 0.0);
@@ -69,10 +67,24 @@ static int score_chunk(void *user, struct backend *be, const int32_t *tokens, in
 }
 
 struct ppl_options {
-    const char *file, *text, *dump;
+    const char *file, *text, *dump, *lengths;
     int64_t max_tokens;
+    int length[EVAL_MAX_LENGTHS], nlengths;
     bool json;
 };
+
+/* Whether a text that has been read to its end gave all that was asked for. */
+static int check_read(const struct ppl_options *o, const struct ppl *r, int64_t fed, struct err *err)
+{
+    const char *name = o->file ? o->file : "-p";
+    if (interrupt_seen())
+        return err_set(err, "interrupted after %lld tokens", (long long)fed);
+    if (r->count == 0)
+        return err_set(err, "%s: a perplexity needs a text of two tokens or more", name);
+    if (r->reached < r->lengths)
+        return err_set(err, "--lengths %d: %s has only %lld tokens", r->length[r->reached], name, (long long)fed);
+    return 0;
+}
 
 /* One setting over the whole text. Returns an exit status. */
 static int run_setting(struct session *s, const struct ppl_options *o, const struct eval_setting *setting,
@@ -82,65 +94,83 @@ static int run_setting(struct session *s, const struct ppl_options *o, const str
     int status = session_start(s, &setting->p, NULL, err);
     if (status != CMD_OK)
         return status;
-    size_t vocab = (size_t)s->model->model.shape.vocab;
     r->s = s;
     r->label = setting->label;
     r->err = err;
-    r->logits = err_alloc(ROWS * vocab, sizeof *r->logits, "logits", err);
-    r->last = err_alloc(vocab, sizeof *r->last, "logits", err);
-    int rc = feed_open(&feed, s, 0, o->max_tokens, err);
-    if (!r->logits || !r->last || rc) {
+    r->length = o->length;
+    r->lengths = o->nlengths;
+    r->nats = err_alloc((size_t)setting->p.stride, sizeof *r->nats, "likelihoods", err);
+    r->last = err_alloc((size_t)s->model->model.shape.vocab, sizeof *r->last, "logits", err);
+    int rc = feed_open(&feed, s, 0, o->nlengths ? o->length[o->nlengths - 1] : o->max_tokens, err);
+    if (!r->nats || !r->last || rc) {
         rc = -1;
         goto done;
     }
     feed.fn = score_chunk;
     feed.user = r;
-    double begin = session_clock();
+    r->begin = session_clock();
     rc = feed_bos(&feed, err);
     if (rc == 0)
         rc = o->file ? feed_file(&feed, o->file, err) : feed_text(&feed, o->text, strlen(o->text), true, err);
-    r->seconds = session_clock() - begin;
     progress_line(NULL);
-    if (rc >= 0 && interrupt_seen())
-        rc = err_set(err, "interrupted after %lld tokens", (long long)feed.fed);
-    else if (rc >= 0 && r->count == 0)
-        rc = err_set(err, "%s: a perplexity needs a text of two tokens or more", o->file ? o->file : "-p");
+    if (rc >= 0)
+        rc = check_read(o, r, feed.fed, err);
+    if (o->nlengths == 0)
+        r->row[r->reached++] = row_now(r);
 done:
     feed_close(&feed);
-    free(r->logits);
+    free(r->nats);
     free(r->last);
-    r->logits = r->last = NULL;
+    r->nats = r->last = NULL;
     return rc < 0 ? CMD_FAILED : CMD_OK;
 }
 
-static void print_results(const struct ppl_options *o, const struct eval_setting *setting, const struct ppl *r, int n,
-                          const char *model)
+/* Rows are printed as settings end, so that a run that is stopped has shown what it found. */
+static void print_rows(const struct ppl *r, bool first)
 {
-    if (!o->json) {
+    if (first)
         printf("%12s %12s %10s %8s  %s\n", "perplexity", "nats/token", "tokens", "tok/s", "setting");
-        for (int i = 0; i < n; i++) {
-            double mean = r[i].sum / (double)r[i].count;
-            printf("%12.4f %12.5f %10lld %8.1f  %s\n", exp(mean), mean, (long long)r[i].count,
-                   (double)(r[i].count + 1) / r[i].seconds, setting[i].label);
-        }
-        return;
+    for (const struct ppl_row *row = r->row; row < r->row + r->reached; row++) {
+        double mean = row->nats / (double)row->tokens;
+        printf("%12.4f %12.5f %10lld %8.1f  %s\n", exp(mean), mean, (long long)row->tokens,
+               (double)(row->tokens + 1) / row->seconds, r->label);
     }
+    fflush(stdout);
+}
+
+static void print_json(const struct ppl *r, int n, const char *model)
+{
     cJSON *top = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(top, "results");
     cJSON_AddStringToObject(top, "model", model);
-    for (int i = 0; i < n; i++) {
-        double mean = r[i].sum / (double)r[i].count;
-        cJSON *e = cJSON_CreateObject();
-        cJSON_AddStringToObject(e, "setting", setting[i].label);
-        cJSON_AddNumberToObject(e, "perplexity", exp(mean));
-        cJSON_AddNumberToObject(e, "nats_per_token", mean);
-        cJSON_AddNumberToObject(e, "tokens", (double)r[i].count);
-        cJSON_AddNumberToObject(e, "tokens_per_second", (double)(r[i].count + 1) / r[i].seconds);
-        cJSON_AddItemToArray(list, e);
-    }
+    for (int i = 0; i < n; i++)
+        for (const struct ppl_row *row = r[i].row; row < r[i].row + r[i].reached; row++) {
+            double mean = row->nats / (double)row->tokens;
+            cJSON *e = cJSON_CreateObject();
+            cJSON_AddStringToObject(e, "setting", r[i].label);
+            cJSON_AddNumberToObject(e, "perplexity", exp(mean));
+            cJSON_AddNumberToObject(e, "nats_per_token", mean);
+            cJSON_AddNumberToObject(e, "tokens", (double)row->tokens);
+            cJSON_AddNumberToObject(e, "tokens_per_second", (double)(row->tokens + 1) / row->seconds);
+            cJSON_AddItemToArray(list, e);
+        }
     char *text = cJSON_PrintUnformatted(top);
     printf("%s\n", text ? text : "{}");
     cJSON_free(text);
     cJSON_Delete(top);
+}
+
+/* What is wrong with the options beside each other, or NULL. */
+static const char *contradiction(const struct ppl_options *o, int settings)
+{
+    if (!o->file == !o->text)
+        return "give the text with either -f FILE or -p TEXT";
+    if (settings > 1 && o->dump)
+        return "--dump goes with one setting, not with several --compare";
+    if (settings > 1 && o->file && !strcmp(o->file, "-"))
+        return "-f -: stdin can be read once, so not by several --compare";
+    if (o->lengths && o->max_tokens != INT64_MAX)
+        return "--max-tokens and --lengths exclude each other: the last length ends the text";
+    return NULL;
 }
 
 int eval_ppl(int argc, char **argv, struct err *err)
@@ -155,6 +185,8 @@ int eval_ppl(int argc, char **argv, struct err *err)
         {"--file", "-f", OPTION_TEXT, &o.file, "FILE", "the text; - is stdin", 0, 0, NULL},
         {"--prompt", "-p", OPTION_TEXT, &o.text, "TEXT", "the text itself", 0, 0, NULL},
         {"--max-tokens", NULL, OPTION_LONG, &o.max_tokens, "K", "read no more than K tokens", 2, INT64_MAX, NULL},
+        {"--lengths", NULL, OPTION_TEXT, &o.lengths, "L,..", "a row for the first L tokens, for each of the list", 0, 0,
+         NULL},
         {"--dump", NULL, OPTION_TEXT, &o.dump, "FILE", "write -log p of tokens 2..K, in nats, one a line", 0, 0, NULL},
         {"--compare", NULL, OPTION_TEXTS, &compare, "'OPTIONS'",
          "a setting, as cascade options on top of the others; give several for a table", 0, 0, NULL},
@@ -175,11 +207,9 @@ int eval_ppl(int argc, char **argv, struct err *err)
     int n = eval_settings(&cascade, &compare, 0, setting, err);
     if (n < 0)
         return CMD_USAGE;
-    const char *wrong = !o.file == !o.text ? "give the text with either -f FILE or -p TEXT"
-                        : n > 1 && o.dump  ? "--dump goes with one setting, not with several --compare"
-                        : n > 1 && o.file && !strcmp(o.file, "-")
-                            ? "-f -: stdin can be read once, so not by several --compare"
-                            : NULL;
+    if (o.lengths && (o.nlengths = eval_lengths(o.lengths, 2, o.length, err)) < 0)
+        return CMD_USAGE;
+    const char *wrong = contradiction(&o, n);
     if (wrong) {
         err_set(err, "%s", wrong);
         return CMD_USAGE;
@@ -204,11 +234,13 @@ int eval_ppl(int argc, char **argv, struct err *err)
         status = run_setting(&s, &o, &setting[i], &result[i], err);
         if (status != CMD_OK)
             goto done;
+        if (!o.json)
+            print_rows(&result[i], i == 0);
     }
     if (dump.f && aside_keep(&dump, false, err))
         status = CMD_FAILED;
-    if (status == CMD_OK)
-        print_results(&o, setting, result, n, gguf_path(s.model->model.gguf));
+    if (status == CMD_OK && o.json)
+        print_json(result, n, gguf_path(s.model->model.gguf));
 done:
     aside_drop(&dump);
     session_close(&s);

@@ -18,6 +18,7 @@ struct passkey_filler {
     char *text;    /* owned */
     size_t *start; /* [count + 1] where each sentence begins, and the end of the last; owned */
     size_t count;
+    size_t fit; /* sentences of the prompt that was made last: the next one is likely to have as many */
 };
 
 static int count_tokens(const struct tokenizer *t, const char *text, size_t len, struct err *err)
@@ -125,8 +126,8 @@ static size_t filler_bytes(const struct passkey_filler *f, size_t sentences)
 static char *compose(const struct passkey_filler *f, size_t sentences, double depth, const char *line, struct err *err)
 {
     size_t before = (size_t)(depth * (double)sentences + 0.5);
-    char *text = err_alloc(strlen(hint) + filler_bytes(f, sentences) + strlen(line) + strlen(question) + 1, 1,
-                           "a prompt", err);
+    char *text =
+        err_alloc(strlen(hint) + filler_bytes(f, sentences) + strlen(line) + strlen(question) + 1, 1, "a prompt", err);
     if (!text)
         return NULL;
     char *at = put_filler(stpcpy(text, hint), f, 0, before);
@@ -135,15 +136,23 @@ static char *compose(const struct passkey_filler *f, size_t sentences, double de
     return text;
 }
 
-int passkey_prompt(const struct passkey_filler *f, int tokens, double depth, const char *key, char **text,
-                   struct err *err)
+/* How many sentences to try next: `fit` of them fit, `over` (0: none known) do not, and the prompt before had `last`. First last and
+ * its neighbour, then further and further up, then halves of what is between. */
+static size_t next_count(size_t fit, size_t over, size_t last)
+{
+    if (over == 0)
+        return fit == 0 ? (last > 0 ? last : 1) : fit == last ? last + 1 : 2 * fit + 1;
+    return fit == 0 && over == last && last > 1 ? last - 1 : fit + (over - fit) / 2;
+}
+
+int passkey_prompt(struct passkey_filler *f, int tokens, double depth, const char *key, char **text, struct err *err)
 {
     char line[96];
     snprintf(line, sizeof line, "\nThe pass key is %s. Remember it. %s is the pass key.\n", key, key);
-    /* A sentence by itself has other tokens than in the text, so the whole text is counted: fit sentences fit, over do not. */
+    /* A sentence by itself has other tokens than in the text, so the whole text is counted. */
     size_t fit = 0, over = 0;
     while (over == 0 || over - fit > 1) {
-        size_t tried = over == 0 ? 2 * fit + 1 : fit + (over - fit) / 2;
+        size_t tried = next_count(fit, over, f->fit);
         char *whole = compose(f, tried, depth, line, err);
         int n = whole ? count_tokens(f->tokenizer, whole, strlen(whole), err) : -1;
         free(whole);
@@ -153,6 +162,7 @@ int passkey_prompt(const struct passkey_filler *f, int tokens, double depth, con
     }
     if (fit == 0)
         return err_set(err, "--lengths %d: leaves no room for filler", tokens);
+    f->fit = fit;
     *text = compose(f, fit, depth, line, err);
     return *text ? 0 : -1;
 }

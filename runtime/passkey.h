@@ -16,7 +16,6 @@ void passkey_filler_close(struct passkey_filler *f);
 
 /* A prompt of at most `tokens` tokens, with the key behind `depth` (0..1) of the filler's sentences. *text is the caller's to
  * free. -1 also where the length leaves no room for filler. */
-int passkey_prompt(const struct passkey_filler *f, int tokens, double depth, const char *key, char **text,
-                   struct err *err);
+int passkey_prompt(struct passkey_filler *f, int tokens, double depth, const char *key, char **text, struct err *err);
 
 #endif

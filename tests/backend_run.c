@@ -16,6 +16,35 @@ struct feed {
     struct err *err;
 };
 
+static double nats_of(const float *logits, int vocab, int32_t token)
+{
+    double largest = -INFINITY, sum = 0;
+    for (int i = 0; i < vocab; i++)
+        largest = fmax(largest, (double)logits[i]);
+    for (int i = 0; i < vocab; i++)
+        sum += exp((double)logits[i] - largest);
+    return largest + log(sum) - (double)logits[token];
+}
+
+/* The backend's own likelihoods of n tokens behind `row`, beside those from its logits. */
+static int check_likelihoods(struct feed *f, struct backend *be, int row, int n, const int32_t *token)
+{
+    int vocab = f->m->shape.vocab, rc = -1;
+    float *nats = err_calloc((size_t)n, sizeof *nats, "likelihoods", f->err),
+          *logits = err_calloc((size_t)n * (size_t)vocab, sizeof *logits, "logits", f->err);
+    if (nats && logits)
+        rc = be->likelihoods(be, row, n, token, nats, f->err) || be->logits(be, row, n, logits, f->err) ? -1 : 0;
+    for (int i = 0; i < n && rc == 0; i++) {
+        double want = nats_of(logits + (size_t)i * (size_t)vocab, vocab, token[i]);
+        if (!(fabs((double)nats[i] - want) <= 1e-5 * (1 + fabs(want))))
+            rc =
+                err_set(f->err, "row %d: a likelihood of %.7f, and by the logits %.7f", row + i, (double)nats[i], want);
+    }
+    free(nats);
+    free(logits);
+    return rc;
+}
+
 static int take_chunk(void *user, struct backend *be, const int32_t *tokens, int T)
 {
     struct feed *f = user;
@@ -23,17 +52,16 @@ static int take_chunk(void *user, struct backend *be, const int32_t *tokens, int
     for (int row = 0; row < T; row++, f->done++) {
         if (be->logits(be, row, 1, f->logits, f->err) < 0)
             return -1;
-        double largest = -INFINITY, sum = 0;
-        for (int i = 0; i < vocab; i++)
-            largest = fmax(largest, (double)f->logits[i]);
-        for (int i = 0; i < vocab; i++)
-            sum += exp((double)f->logits[i] - largest);
         if (f->done + 1 < f->n)
-            f->out->nll[f->done] = largest + log(sum) - (double)f->logits[f->tokens[f->done + 1]];
+            f->out->nll[f->done] = nats_of(f->logits, vocab, f->tokens[f->done + 1]);
     }
     for (int i = 0; i < vocab; i++)
         f->out->last[i] = (double)f->logits[i];
-    return 0;
+    const int32_t *next = f->tokens + (f->done - (size_t)T) + 1;
+    int n = f->done < f->n ? T : T - 1, part = n / 3; /* the last one of the text foretells nothing */
+    if (part > 0 && check_likelihoods(f, be, 0, part, next) != 0)
+        return -1;
+    return n > part ? check_likelihoods(f, be, part, n - part, next + part) : 0;
 }
 
 /* What layer and head hold, from rows to order of position. */

@@ -11,6 +11,7 @@
 
 #include "device_kit.h"
 #include "quant_blocks.h"
+#include "runtime/likelihood.h"
 #include "runtime/llama_grid.h"
 
 static const char *const half_names[] = {"fp16", "bf16"};
@@ -244,5 +245,82 @@ void llama_add_bias(void **state)
         free(got);
         free(bias);
         kernel_free(&k);
+    }
+}
+
+/* --- likelihood --------------------------------------------------------------------------------------------------------- */
+
+/* Logits [rows][vocab] to rows of one piece of the vocabulary, `row` apart; what lies behind the piece is left out of it. */
+static void put_piece(struct kit *kit, devptr at, const float *x, int rows, int vocab, int first, int count, int row)
+{
+    float *piece = malloc((size_t)rows * (size_t)row * sizeof *piece);
+    for (int i = 0; i < rows * row; i++)
+        piece[i] = i % row < count ? x[i / row * vocab + first + i % row] : NAN;
+    struct err err = {""};
+    if (kit->dev.upload(&kit->dev, at, piece, (size_t)rows * (size_t)row * sizeof *piece, &err) != 0)
+        fail_msg("%s", err.msg);
+    free(piece);
+}
+
+/* The vocabulary in pieces of `wide` tokens; twice, for the same bits. most > 0: a logit that outdoes all others. */
+static void likelihood_case(struct kit *kit, int rows, int vocab, int wide, double size, double most)
+{
+    struct kernel k;
+    struct kit_norm norm = {0};
+    size_t count = (size_t)rows * (size_t)vocab;
+    float *x = random_floats(kit, count, size), *got = malloc((size_t)rows * sizeof *got),
+          *again = malloc((size_t)rows * sizeof *again);
+    int *target = malloc((size_t)rows * sizeof *target), row = (wide + 3) / 4 * 4;
+    for (int i = 0; i < rows; i++)
+        target[i] = i == 0 ? 0 : i == 1 ? vocab - 1 : kit_int(kit, 0, vocab - 1);
+    if (most > 0) /* in row 1 the target's own: close to certain */
+        for (int i = 0; i < rows; i++)
+            x[(size_t)i * (size_t)vocab + (size_t)(i == 1 ? target[i] : kit_int(kit, 0, vocab - 1))] = (float)most;
+    for (int i = 0; i < vocab / 2; i++) /* the first row begins with nothing at all, or ends with it */
+        x[wide < vocab ? i : vocab - 1 - i] = -INFINITY;
+    x[target[0]] = 1;
+    if (rows > 3)
+        x[(size_t)3 * (size_t)vocab + (size_t)kit_int(kit, 0, vocab - 1)] = NAN;
+    kit_kernel(kit, &k, "likelihood", "t=bf16");
+    devptr nats = kit_put(kit, NULL, (size_t)rows * sizeof *got), state = kit_put(kit, NULL, (size_t)rows * 16),
+           logits = kit_put(kit, NULL, (size_t)rows * (size_t)row * sizeof *x),
+           token = kit_put(kit, target, (size_t)rows * sizeof *target);
+    for (int run = 0; run < 2; run++) {
+        for (int first = 0; first < vocab; first += wide) {
+            int n = vocab - first < wide ? vocab - first : wide;
+            put_piece(kit, logits, x, rows, vocab, first, n, row);
+            kit_launch(kit, &k, (unsigned)rows, 1, 1,
+                       (void *[]){&nats, &state, &logits, &token, &first, &n, &row, &vocab});
+        }
+        kit_get(kit, run ? again : got, nats, (size_t)rows * sizeof *got);
+    }
+    assert_memory_equal(got, again, (size_t)rows * sizeof *got);
+    for (int i = 0; i < rows; i++) {
+        double want = likelihood_nats(x + (size_t)i * (size_t)vocab, vocab, target[i]);
+        if (i == 3)
+            assert_true(isnan((double)got[i]));
+        else
+            kit_near(&norm, "likelihood", vocab, i, (double)got[i], want, 3e-6 * (1 + fabs(want)));
+    }
+    devptr all[] = {nats, state, logits, token};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        kit_release(kit, all[i]);
+    free(x);
+    free(got);
+    free(again);
+    free(target);
+    kernel_free(&k);
+}
+
+void llama_likelihood(void **state)
+{
+    struct kit *kit = KIT(state);
+    likelihood_case(kit, 5, 301, 304, 3, 0);   /* all at once, with an odd end */
+    likelihood_case(kit, 4, 2000, 512, 3, 30); /* in pieces, the last one short */
+    likelihood_case(kit, 2, 1031, 100, 0.1, 0);
+    likelihood_case(kit, 1, 5, 5, 40, 0); /* one row: it need be no multiple of 4 */
+    if (!kit->emulated) {
+        likelihood_case(kit, 384, 49152, 8192, 3, 0);
+        likelihood_case(kit, 7, 128256, 8192, 3, 25);
     }
 }

@@ -200,7 +200,7 @@ static void test_bad_requests(void **state)
     struct bytes file;
     struct err err = {""};
     struct backend be;
-    float logits[288];
+    float logits[288], nats[4];
     int64_t origin[64];
     tiny_model_open(&t, &m, &file);
     assert_int_equal(backend_cpu_open(&be, &m, &p, NULL, &err), 0);
@@ -213,6 +213,10 @@ static void test_bad_requests(void **state)
     assert_int_equal(llama_forward(&be, &m, (const int32_t[]){1, 2, 3}, 3, &err), 0);
     assert_int_equal(be.logits(&be, 0, 4, NULL, &err), -1);
     assert_int_equal(be.logits(&be, 2, 1, logits, &err), 0);
+    assert_int_equal(be.likelihoods(&be, 1, 3, (const int32_t[]){1, 2, 3}, nats, &err), -1);
+    assert_int_equal(be.likelihoods(&be, 1, 2, (const int32_t[]){1, 288}, nats, &err), -1);
+    assert_non_null(strstr(err.msg, "288"));
+    assert_int_equal(be.likelihoods(&be, 1, 2, (const int32_t[]){1, 287}, nats, &err), 0);
     assert_int_equal(be.origins(&be, 2, 0, origin, &err), -1);
     assert_int_equal(be.origins(&be, 0, 2, origin, &err), -1);
     assert_int_equal(be.origins(&be, 1, 1, origin, &err), 0);

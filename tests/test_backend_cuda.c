@@ -277,6 +277,8 @@ static void test_pick(void **state)
             assert_int_equal(llama_forward(&be, &m, &id, 1, &err), 0);
         }
         assert_int_equal(be.pick(&be, there, 1, tokens, &err), -1);
+        assert_int_equal(be.likelihoods(&be, 1, 1, tokens, logits, &err), -1);
+        assert_int_equal(be.likelihoods(&be, 0, 1, (const int32_t[]){288}, logits, &err), -1);
         sampler_close(here);
         sampler_close(there);
     }
@@ -374,7 +376,9 @@ static int short_life(const struct model *m, const struct cascade_params *p, str
     dev.launch = failing_launch;
     dev.gemm = failing_gemm;
     if (backend_cuda_open_on(&be, &dev, m, p, &(struct backend_options){.threads = 1}, err) == 0) {
+        float nats[5];
         rc = llama_forward(&be, m, (const int32_t[]){1, 2, 3, 4, 5, 6}, 6, err) == 0 &&
+                     be.likelihoods(&be, 0, 5, (const int32_t[]){2, 3, 4, 5, 6}, nats, err) == 0 &&
                      llama_forward(&be, m, (const int32_t[]){7}, 1, err) == 0
                  ? 0
                  : -1;

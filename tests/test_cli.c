@@ -65,6 +65,8 @@ static void usage_errors(void **state)
         {"eval ppl -m tiny.gguf -p x --compare '--subcaches 99'", "--subcaches 99"},
         {"eval ppl -m tiny.gguf -p x --dump d --compare '' --compare '--span 1'", "--dump"},
         {"eval passkey -m tiny.gguf --lengths 4096,x", "--lengths 4096,x"},
+        {"eval ppl -m tiny.gguf -p x --lengths 64,32", "--lengths 64,32"},
+        {"eval ppl -m tiny.gguf -p x --lengths 64 --max-tokens 64", "--max-tokens"},
         {"eval passkey -m tiny.gguf --depths 0", "--depths 0"},
         {"trace", "--scores"},
         {"trace --scores s --chunk 0", "--chunk 0"},
@@ -155,6 +157,22 @@ static void perplexity(void **state)
     assert_int_equal(read_dump("b", b, 2048), 19);
     for (int i = 0; i < 19; i++)
         assert_true(fabs(a[i] - b[i]) < 1e-4);
+    /* A row for each length: the same as of a text that ends there. */
+    assert_int_equal(weir("eval ppl -m tiny.gguf -f prose --lengths 20,1024,1100 --json"), 0);
+    j = cJSON_Parse(out);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(j, "results")), 3);
+    for (int k = 0; k < 3; k++) {
+        const int length[] = {20, 1024, 1100};
+        r = cJSON_GetArrayItem(cJSON_GetObjectItem(j, "results"), k);
+        assert_int_equal(cJSON_GetObjectItem(r, "tokens")->valueint, length[k] - 1);
+        mean = 0;
+        for (int i = 0; i < length[k] - 1; i++)
+            mean += a[i] / (length[k] - 1);
+        assert_true(fabs(cJSON_GetObjectItem(r, "nats_per_token")->valuedouble - mean) < 1e-5);
+    }
+    cJSON_Delete(j);
+    assert_int_equal(weir("eval ppl -m tiny.gguf -f prose --lengths 20,4000"), 1);
+    failed_with("--lengths 4000");
     assert_int_equal(weir("eval ppl -m tiny.gguf -f prose -W 64 -S 4 -T 16 --compare '-N 1' --compare '--span 4' "
                           "--compare '--schedule 1,1,3,9'"),
                      0);
@@ -231,6 +249,14 @@ static void pass_keys(void **state)
     cJSON_Delete(j);
     assert_int_equal(weir("eval passkey -m tiny.gguf --lengths 1200 --depths 3 --filler filler -T 64 -W 64"), 0);
     assert_non_null(strstr(out, "0/3  ...\n"));
+    assert_int_equal(weir("eval passkey -m tiny.gguf --lengths 1200 --depths 2 --seeds 3 --compare '-N 1' --json"), 0);
+    j = cJSON_Parse(out);
+    list = cJSON_GetObjectItem(j, "results");
+    assert_int_equal(cJSON_GetArraySize(list), 3);
+    assert_int_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(list, 2), "seed")->valueint, 3);
+    cJSON_Delete(j);
+    assert_int_equal(weir("eval passkey -m tiny.gguf --lengths 1200 --depths 2 --seeds 3 --compare '-N 1'"), 0);
+    assert_non_null(strstr(out, "0/6  ..\n"));
     assert_int_equal(weir("eval passkey -m tiny.gguf --lengths 128"), 1); /* bytes are tokens here */
     failed_with("--lengths 128");
 }

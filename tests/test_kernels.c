@@ -47,7 +47,7 @@ static const struct covered {
     {"rms_norm", llama_rms_norm, {"t", "bf16"}, {0}},         {"swiglu", llama_swiglu, {"t", "bf16"}, {0}},
     {"add_bias", llama_add_bias, {"t", "bf16"}, {0}},         {"matvec", llama_matvec_plain, {"w", "bf16"}, {"to", "gate"}},
     {"matvec", llama_matvec_quants, {"w", "q5_1"}, {"n", "4064"}},
-    {"sample", sample_greedy, {"t", "bf16"}, {0}},
+    {"sample", sample_greedy, {"t", "bf16"}, {0}},            {"likelihood", llama_likelihood, {"t", "bf16"}, {0}},
 };
 enum { NCOVERED = sizeof covered / sizeof covered[0] };
 static const char *const dims[] = {"64", "80", "96", "128", "256"};

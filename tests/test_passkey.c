@@ -89,6 +89,23 @@ static void the_usual_words_around_the_key(void **state)
     close_fixture(&f);
 }
 
+/* Whatever was made before: the search begins where the last one ended. */
+static void a_text_depends_on_nothing_before_it(void **state)
+{
+    struct fixture used, fresh;
+    static const int lengths[] = {1000, 3000, 3000, 2990, 250, 900, 905, 300, 260};
+    open_fixture(&used, NULL);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        open_fixture(&fresh, NULL);
+        char *a = prompt_of(&used, lengths[i], 0.4), *b = prompt_of(&fresh, lengths[i], 0.4);
+        assert_string_equal(a, b);
+        free(a);
+        free(b);
+        close_fixture(&fresh);
+    }
+    close_fixture(&used);
+}
+
 static void a_text_too_short_for_filler_is_refused(void **state)
 {
     struct fixture f;
@@ -105,6 +122,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_text_has_the_tokens_it_should_have),
         cmocka_unit_test(the_usual_words_around_the_key),
+        cmocka_unit_test(a_text_depends_on_nothing_before_it),
         cmocka_unit_test(a_text_too_short_for_filler_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
