@@ -13,12 +13,12 @@
 /* As the kernel has it (templates/sample.cu.t). */
 struct sample_state {
     double temperature, top_p;
-    double log_min_p;                    /* log(min_p); minus infinity where min_p is 0 */
-    uint64_t random;                     /* of the next draw */
+    double log_min_p; /* log(min_p); minus infinity where min_p is 0 */
+    uint64_t random;  /* of the next draw */
     float penalty;
-    int32_t top_k;                       /* 0: all */
-    int32_t repeat_last, nrecent, next;  /* the ring `recent`: its size, tokens held, slot that is written next */
-    uint32_t arrived;                    /* blocks that have left their part; 0 between launches */
+    int32_t top_k;                      /* 0: all */
+    int32_t repeat_last, nrecent, next; /* the ring `recent`: its size, tokens held, slot that is written next */
+    uint32_t arrived;                   /* blocks that have left their part; 0 between launches */
 };
 
 /* A state with no recent tokens. */
@@ -30,7 +30,8 @@ void sample_state_accept(struct sample_state *s, int32_t *recent, int32_t id, in
 /* What a sampler's next pick starts from, for the kernel; recent [room] gets its ring. false where the ring is larger than that. */
 bool sampler_device_state(const struct sampler *s, struct sample_state *out, int32_t *recent, int room);
 
-/* The kernel picked a token: leaves the sampler as sampler_pick would have. */
-void sampler_picked(struct sampler *s);
+/* The kernel picked a token, and its state's counter of random numbers came to `random`: leaves the sampler as sampler_pick would
+ * have. */
+void sampler_picked(struct sampler *s, uint64_t random);
 
 #endif

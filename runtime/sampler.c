@@ -238,8 +238,7 @@ bool sampler_device_state(const struct sampler *s, struct sample_state *out, int
     return true;
 }
 
-void sampler_picked(struct sampler *s)
+void sampler_picked(struct sampler *s, uint64_t random)
 {
-    if (s->p.temperature > 0 && s->p.top_k != 1)
-        draw(&s->random);
+    s->random = random;
 }

@@ -239,7 +239,46 @@ static void test_repeated_weights(void **state)
     free(file.data);
 }
 
-/* The machine's pick is the sampler's, with a penalty and without, after a chunk and after a token; and leaves the sampler alike. */
+/* Eight tokens behind a chunk by the machine and by a sampler beside it, which must end alike. Returns how many were not the likeliest. */
+static int picks(struct backend *be, const struct model *m, const struct sampler_params *o, const char *what)
+{
+    struct sampler *here, *there;
+    struct sampler_state left, right;
+    struct err err = {""};
+    float logits[288];
+    int others = 0;
+    assert_int_equal(sampler_open(&here, o, 288, &err), 0);
+    assert_int_equal(sampler_open(&there, o, 288, &err), 0);
+    be->reset(be);
+    if (llama_forward(be, m, (const int32_t[]){5, 9, 200, 31, 7}, 5, &err) != 0)
+        fail_msg("%s", err.msg);
+    for (int k = 0; k < 8; k++) {
+        int32_t id = -1, likeliest = 0;
+        int row = k ? 0 : 4;
+        if (be->logits(be, row, 1, logits, &err) != 0 || be->pick(be, there, row, &id, &err) != 0)
+            fail_msg("%s: %s", what, err.msg);
+        int32_t want = sampler_pick(here, logits);
+        for (int i = 1; i < 288; i++)
+            likeliest = logits[i] > logits[likeliest] ? i : likeliest;
+        others += want != likeliest;
+        sampler_accept(here, want);
+        sampler_accept(there, want);
+        if (id != want)
+            fail_msg("%s, token %d: %d instead of %d", what, k, (int)id, (int)want);
+        assert_int_equal(llama_forward(be, m, &id, 1, &err), 0);
+    }
+    assert_int_equal(sampler_save(here, &left, &err), 0);
+    assert_int_equal(sampler_save(there, &right, &err), 0);
+    assert_true(left.random == right.random);
+    assert_int_equal(left.nrecent, right.nrecent);
+    free(left.recent);
+    free(right.recent);
+    sampler_close(here);
+    sampler_close(there);
+    return others;
+}
+
+/* The machine's pick is the sampler's, whatever the options, after a chunk and after a token; and leaves the sampler alike. */
 static void test_pick(void **state)
 {
     (void)state;
@@ -249,39 +288,40 @@ static void test_pick(void **state)
     struct bytes file;
     struct err err = {""};
     struct backend be;
-    float logits[288];
     tiny_model_open(&t, &m, &file);
     if (open_emu(&be, &m, &p, true, &(struct backend_options){.threads = 1}, &err) != 0)
         fail_msg("%s", err.msg);
-    for (int i = 0; i < 2; i++) {
-        struct sampler_params o = sampler_defaults();
-        struct sampler *here, *there;
-        int32_t tokens[] = {5, 9, 200, 31, 7};
-        o.temperature = 0;
-        o.repeat_penalty = i ? 1.5 : 1;
-        o.repeat_last = 4;
-        assert_int_equal(sampler_open(&here, &o, 288, &err), 0);
-        assert_int_equal(sampler_open(&there, &o, 288, &err), 0);
-        be.reset(&be);
-        if (llama_forward(&be, &m, tokens, 5, &err) != 0)
-            fail_msg("%s", err.msg);
-        for (int k = 0; k < 8; k++) {
-            int32_t id = -1;
-            int row = k ? 0 : 4;
-            if (be.logits(&be, row, 1, logits, &err) != 0 || be.pick(&be, there, row, &id, &err) != 0)
-                fail_msg("%s", err.msg);
-            int32_t want = sampler_pick(here, logits);
-            sampler_accept(here, want);
-            sampler_accept(there, want);
-            assert_int_equal(id, want);
-            assert_int_equal(llama_forward(&be, &m, &id, 1, &err), 0);
-        }
-        assert_int_equal(be.pick(&be, there, 1, tokens, &err), -1);
-        assert_int_equal(be.likelihoods(&be, 1, 1, tokens, logits, &err), -1);
-        assert_int_equal(be.likelihoods(&be, 0, 1, (const int32_t[]){288}, logits, &err), -1);
-        sampler_close(here);
-        sampler_close(there);
-    }
+    struct sampler_params o = sampler_defaults();
+    o.repeat_last = 4;
+    assert_true(picks(&be, &m, &o, "defaults") > 0);
+    o.seed = 77;
+    o.temperature = 1.5;
+    o.top_k = 0;
+    o.min_p = 0;
+    assert_true(picks(&be, &m, &o, "top-p alone") > 0);
+    o.top_p = 1;
+    o.repeat_penalty = 1.5;
+    assert_true(picks(&be, &m, &o, "all tokens, with a penalty") > 0);
+    o.top_k = 1; /* draws nothing */
+    picks(&be, &m, &o, "top-k 1");
+    o.temperature = 0;
+    picks(&be, &m, &o, "greedy, with a penalty");
+    o.repeat_penalty = 1;
+    assert_int_equal(picks(&be, &m, &o, "greedy"), 0);
+
+    struct sampler *s;
+    int32_t id;
+    float nats;
+    assert_int_equal(sampler_open(&s, &o, 288, &err), 0);
+    assert_int_equal(be.pick(&be, s, 1, &id, &err), -1); /* the last chunk had one row */
+    assert_int_equal(be.likelihoods(&be, 1, 1, (const int32_t[]){3}, &nats, &err), -1);
+    assert_int_equal(be.likelihoods(&be, 0, 1, (const int32_t[]){288}, &nats, &err), -1);
+    sampler_close(s);
+    o.repeat_penalty = 1.5;
+    o.repeat_last = CUDA_RECENT + 1; /* no room for so many: the host picks */
+    assert_int_equal(sampler_open(&s, &o, 288, &err), 0);
+    assert_int_equal(be.pick(&be, s, 0, &id, &err), 1);
+    sampler_close(s);
     be.close(&be);
     model_close(&m);
     free(file.data);
