@@ -34,7 +34,7 @@ static int begin(struct backend *be, const int32_t *tokens, int T, struct err *e
     c->T = T;
     c->ended = 0;
     if (T > 1)
-        return cuda_prompt_begin(c, tokens, err);
+        return cuda_prompt_begin(c, tokens, err) == 0 ? 0 : cuda_chunk_failed(c);
     if (c->dev.wait(&c->dev, MARK_STAGED, err) != 0)
         return -1;
     cuda_decode_packet(c, tokens[0]);
@@ -44,19 +44,25 @@ static int begin(struct backend *be, const int32_t *tokens, int T, struct err *e
 static int attend(struct backend *be, int layer, struct err *err)
 {
     struct cuda_backend *c = be->state;
-    return c->T > 1 ? cuda_prompt_attend(c, layer, err) : 0;
+    if (c->T == 1 || c->chunk == CHUNK_REPLAYED || cuda_prompt_attend(c, layer, err) == 0)
+        return 0;
+    return cuda_chunk_failed(c);
 }
 
 static int feed_forward(struct backend *be, int layer, struct err *err)
 {
     struct cuda_backend *c = be->state;
-    return c->T > 1 ? cuda_prompt_feed_forward(c, layer, err) : 0;
+    if (c->T == 1 || c->chunk == CHUNK_REPLAYED || cuda_prompt_feed_forward(c, layer, err) == 0)
+        return 0;
+    return cuda_chunk_failed(c);
 }
 
 static int end(struct backend *be, struct err *err)
 {
     struct cuda_backend *c = be->state;
     c->has_logits = c->T == 1;
+    if (c->T > 1 && cuda_chunk_end(c, err) != 0)
+        return -1;
     if (c->T == 1 && (cuda_decode_run(c, err) != 0 || c->dev.mark(&c->dev, MARK_STAGED, err) != 0))
         return -1;
     c->ended = c->T;
@@ -208,6 +214,7 @@ static void close_backend(struct backend *be)
         return;
     if (c->dev.close) {
         cuda_products_close(c);
+        cuda_chunk_close(c);
         if (c->graph)
             c->dev.release_graph(&c->dev, c->graph);
         c->dev.sync(&c->dev, NULL);
@@ -225,6 +232,7 @@ static void close_backend(struct backend *be)
     rope_close(&c->rope);
     free(c->layer);
     free(c->move);
+    free(c->last.move);
     free(c);
     be->state = NULL;
 }
@@ -303,7 +311,8 @@ static int set_sizes(struct cuda_backend *c, struct err *err)
     c->packet_angles = (sizeof *c->packet + c->planner_one.room + 15) / 16 * 16;
     c->packet_bytes = c->packet_angles + (p->positions == POSITIONS_ORIGINAL ? (size_t)s->head_dim * sizeof(float) : 0);
     c->move = err_calloc((size_t)c->most_moves, sizeof *c->move, "the chunk's launches", err);
-    return c->move ? 0 : -1;
+    c->last.move = err_calloc((size_t)c->most_moves, sizeof *c->move, "the chunk's launches", err);
+    return c->move && c->last.move ? 0 : -1;
 }
 
 /* Grids of decoding, by what the compiled kernels leave room for. An upper bound before they are compiled. */

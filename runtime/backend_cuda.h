@@ -96,6 +96,7 @@ struct cuda_backend {
     int rows, cascades, group, reduced; /* cascade_rows; P; query heads a key head; query heads a cascade */
     int q, kv, qkv;                     /* elements a token: heads * d, kv_heads * d, q + 2 kv */
     int positions;                      /* of the table of angles */
+    int few;                            /* rows of a chunk that are still multiplied one by one */
     int logit_rows;                     /* rows whose logits are made at a time */
     int splits, slices, logit_stride;   /* of decoding */
     size_t plan_room;                   /* bytes of a part's plan */
@@ -111,9 +112,15 @@ struct cuda_backend {
     struct move_planner planner, planner_one; /* for chunks, and for one token */
     struct cuda_move {                        /* launches of cascade_update for the chunk */
         size_t at;                            /* bytes into `plans` */
-        int trees;
+        size_t trees;
     } * move; /* [most_moves], owned */
     int nmoves, most_moves;
+    enum cuda_chunk_way { CHUNK_LAUNCHED, CHUNK_CAPTURED, CHUNK_REPLAYED } chunk;
+    struct cuda_chunk { /* what the launches of the last chunk came from: where that is the same, so are they */
+        int T, held, nmoves;
+        struct cuda_move *move; /* [most_moves], owned */
+        void *graph;            /* of them, NULL until it is captured */
+    } last;
 
     /* Page-locked memory; what was uploaded from it has arrived once MARK_STAGED has been passed. */
     unsigned char *staged; /* tokens, step, plans, angles of a chunk */
@@ -157,7 +164,6 @@ struct cuda_backend {
 };
 
 enum { MARK_STAGED = 15, MARK_LOAD = 12 /* and 13 */ };
-enum { CUDA_FEW = 4 };            /* rows of a chunk that are still multiplied one by one */
 enum { CUDA_OUTPUT_ROWS = 8192 }; /* of the output's weights are expanded at a time */
 
 /* backend_cuda_memory.c */
@@ -208,6 +214,16 @@ int cuda_weights_of(struct cuda_backend *c, const struct cuda_matrix *m, int fir
 
 /* backend_cuda_likelihood.c: as struct backend's likelihoods. */
 int cuda_likelihoods(struct cuda_backend *c, int row, int n, const int32_t *token, float *nats, struct err *err);
+
+/* backend_cuda_chunk.c */
+
+/* Behind the uploads of a chunk, whose step and moves are planned: how it will be made. CHUNK_REPLAYED: nothing is to be launched. */
+int cuda_chunk_begin(struct cuda_backend *c, struct err *err);
+/* After a launch that failed; returns -1. */
+int cuda_chunk_failed(struct cuda_backend *c);
+/* Behind the last launch. */
+int cuda_chunk_end(struct cuda_backend *c, struct err *err);
+void cuda_chunk_close(struct cuda_backend *c);
 
 /* backend_cuda_decode.c */
 

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "backend_cuda.h"
-#include "timeline.h"
 
 struct cuda_products_opening {
     struct device *dev;
@@ -20,7 +19,6 @@ static void *open_library(void *context)
 {
     struct cuda_products_opening *o = context;
     o->rc = o->dev->gemm_open(o->dev, &o->err);
-    timeline("cuBLAS");
     atomic_store(&o->done, true);
     return NULL;
 }

@@ -52,7 +52,7 @@ static size_t plan_moves(struct cuda_backend *c, unsigned char *plans)
         memcpy(plans + bytes, c->planner.buffer, c->planner.bytes);
         for (int i = 0; i < c->planner.waves; i++)
             c->move[c->nmoves++] =
-                (struct cuda_move){.at = bytes + (size_t)c->planner.wave[i].at, .trees = c->planner.wave[i].trees};
+                (struct cuda_move){.at = bytes + (size_t)c->planner.wave[i].at, .trees = (size_t)c->planner.wave[i].trees};
         bytes += (c->planner.bytes + 15) / 16 * 16;
     }
     return bytes;
@@ -84,8 +84,10 @@ static int upload(struct cuda_backend *c, const int32_t *tokens, struct err *err
 int cuda_prompt_begin(struct cuda_backend *c, const int32_t *tokens, struct err *err)
 {
     attn_step_make(&c->step, &c->p, &c->state, c->T);
-    if (upload(c, tokens, err) != 0)
+    if (upload(c, tokens, err) != 0 || cuda_chunk_begin(c, err) != 0)
         return -1;
+    if (c->chunk == CHUNK_REPLAYED)
+        return 0;
     return cuda_run(c, c->kernel[CK_EMBED], c->T, 1, 1, false, (void *[]){&c->x, &c->embed.at, &c->tokens, &c->T}, err);
 }
 
@@ -147,7 +149,7 @@ static int product_few(struct cuda_backend *c, const struct cuda_linear *l, devp
 /* att or h times the last matrix of a half layer, onto the residual stream. */
 static int product_back(struct cuda_backend *c, const struct cuda_linear *l, devptr x, struct err *err)
 {
-    if (c->T > CUDA_FEW)
+    if (c->T > c->few)
         return product(c, l, x, c->x, true, err);
     return product_few(c, l, x, (size_t)l->inputs * 2, c->x, (size_t)c->shape->hidden * sizeof(float), 0, 0, err);
 }
@@ -171,7 +173,7 @@ static int project_together(struct cuda_backend *c, const struct cuda_layer *l, 
 {
     devptr q = c->qkv_rows, k = q + (devptr)c->q * 2;
     *out = (struct projected){.q = q, .k = k, .v = k + (devptr)c->kv * 2, .q_stride = c->qkv, .kv_stride = c->qkv};
-    if (c->T <= CUDA_FEW)
+    if (c->T <= c->few)
         return product_few(c, &l->qkv, c->x, (size_t)c->shape->hidden * sizeof(float), q, (size_t)c->qkv * 2,
                            l->attn_norm, l->bias, err);
     if (norm(c, c->x, l->attn_norm, c->T, err) != 0 || product(c, &l->qkv, c->xn, q, false, err) != 0)
@@ -222,7 +224,7 @@ static int insert(struct cuda_backend *c, int layer, devptr k, devptr v, int k_s
     uint64_t seed = (uint64_t)layer * (uint64_t)c->cascades; /* as the CPU counts, for selection at random */
     for (int i = 0; i < c->nmoves; i++) {
         devptr plan = c->plans + c->move[i].at;
-        if (cuda_run(c, c->kernel[CK_UPDATE], blocks(c->move[i].trees, tpb) * slices, c->shape->kv_heads, 1, false,
+        if (cuda_run(c, c->kernel[CK_UPDATE], blocks((int64_t)c->move[i].trees, tpb) * slices, c->shape->kv_heads, 1, false,
                      (void *[]){&kc,          &vc,        &score,    &origin,         &k,
                                 &v,           &k_stride,  &no_layer, &c->chunk_score, &c->T,
                                 &plan,        &c->angles, &c->moves, &c->arrived,     &c->rows,
@@ -277,7 +279,7 @@ int cuda_prompt_attend(struct cuda_backend *c, int layer, struct err *err)
 static int gate_up(struct cuda_backend *c, const struct cuda_layer *l, struct err *err)
 {
     int ffn = c->shape->ffn;
-    if (c->T <= CUDA_FEW) {
+    if (c->T <= c->few) {
         devptr y = l->combine ? c->h : c->gu;
         size_t y_row = (size_t)ffn * (l->combine ? 2 : 4);
         if (product_few(c, &l->gate_up, c->x, (size_t)c->shape->hidden * sizeof(float), y, y_row, l->ffn_norm, 0,

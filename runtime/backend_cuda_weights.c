@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <ctype.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "backend_cuda.h"
 #include "threads.h"
@@ -117,6 +119,9 @@ int cuda_weights_plan(struct cuda_backend *c, struct err *err)
     }
     c->out_norm = place(c, c->m->out_norm->bytes);
     c->weight_bytes += 256; /* kernels may ask ahead */
+    /* The first product of cuBLAS takes a fifth of a second. While all weights are read in less than a millisecond, a short prompt is
+     * done sooner without it. */
+    c->few = c->weight_bytes < (size_t)1 << 30 ? 16 : 4;
     type_name(c->embed.type, type);
     c->kernel[CK_EMBED] = cuda_kernels_want(c->kernels, err, "embed", "n=%d w=%s t=%s", c->shape->hidden, type,
                                             c->bf16 ? "bf16" : "fp16");
@@ -125,13 +130,15 @@ int cuda_weights_plan(struct cuda_backend *c, struct err *err)
 
 /* --- their way to the device ---------------------------------------------------------------------------------------------------- */
 
-enum { STAGING = 16 << 20, PIECE = 1 << 20 }; /* bytes: of one of two buffers; of what a thread copies at a time */
+/* Bytes: of one of two buffers, at most and at least; of what a thread copies at a time. */
+enum { STAGING_MOST = 32 << 20, STAGING_LEAST = 4 << 20, PIECE = 256 << 10 };
 
 struct loader {
     struct cuda_backend *c;
     const struct backend_options *o;
     struct pool *pool;
     unsigned char *staging[2]; /* page-locked */
+    size_t room;               /* bytes of each */
     int turn;                  /* the one that is being filled */
     size_t used, done;         /* bytes in it; bytes of all tensors so far */
 };
@@ -152,12 +159,24 @@ static int source_row(const struct copy *k, int r)
     return e < 2 * k->turning ? r - e + e / 2 + (e % 2 ? k->turning : 0) : r;
 }
 
+/* Maps the pages of a piece of a file at one go, and reads them by large requests: a fault a page takes longer than the copy. Where the
+ * system cannot, the copy makes the faults. */
+static void ask_for(const unsigned char *from, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)from / page * page;
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+    madvise((void *)first, (uintptr_t)from + bytes - first, MADV_POPULATE_READ);
+}
+
 static void copy_piece(void *context, int item, int thread)
 {
     (void)thread;
     const struct copy *k = context;
     size_t from = (size_t)item * PIECE, to = from + PIECE < k->bytes ? from + PIECE : k->bytes;
     if (!k->row) {
+        ask_for(k->from + from, to - from);
         memcpy(k->to + from, k->from + from, to - from);
         return;
     }
@@ -184,10 +203,10 @@ static int put_bytes(struct loader *l, devptr to, const struct tensor *t, size_t
     const struct cuda_backend *c = l->c;
     struct device *dev = &l->c->dev;
     size_t rows = (size_t)(t->ne[1] == 1 ? t->ne[0] : t->ne[1]), row = t->bytes / rows;
-    if (row > STAGING)
+    if (row > l->room)
         return err_set(err, "a row of %zu bytes of weights is too long for the GPU's loader", row);
     for (size_t done = 0; done < bytes;) {
-        size_t room = STAGING - l->used, left = bytes - done, n = left < room ? left : room;
+        size_t room = l->room - l->used, left = bytes - done, n = left < room ? left : room;
         if (pairs)
             n = n / row * row;
         if (n == 0) {
@@ -208,7 +227,7 @@ static int put_bytes(struct loader *l, devptr to, const struct tensor *t, size_t
         done += n;
         l->done += n;
         l->used += (n + 255) / 256 * 256;
-        if (l->used >= STAGING && turn_over(l, err) != 0)
+        if (l->used >= l->room && turn_over(l, err) != 0)
             return -1;
     }
     return 0;
@@ -322,14 +341,15 @@ static int put_all(struct loader *l, struct err *err)
 
 int cuda_weights_load(struct cuda_backend *c, const struct backend_options *o, struct err *err)
 {
-    struct loader l = {.c = c, .o = o};
+    struct loader l = {.c = c, .o = o, .room = c->weight_bytes / 8 / PIECE * PIECE};
     int rc = -1;
+    l.room = l.room > STAGING_MOST ? STAGING_MOST : l.room < STAGING_LEAST ? STAGING_LEAST : l.room;
     set_addresses(c);
     if (c->m->embed->repeats && cuda_kernels_finish(c->kernels, err) != 0) /* one of them makes the weights */
         return -1;
     if (pool_open(&l.pool, o ? o->threads : 0, err) == 0 &&
-        c->dev.alloc_pinned(&c->dev, STAGING, (void **)&l.staging[0], err) == 0 &&
-        c->dev.alloc_pinned(&c->dev, STAGING, (void **)&l.staging[1], err) == 0)
+        c->dev.alloc_pinned(&c->dev, l.room, (void **)&l.staging[0], err) == 0 &&
+        c->dev.alloc_pinned(&c->dev, l.room, (void **)&l.staging[1], err) == 0)
         rc = put_all(&l, err);
     if (rc != 0) /* what is under way must not outlive its buffers */
         c->dev.sync(&c->dev, NULL);
