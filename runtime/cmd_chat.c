@@ -152,10 +152,7 @@ int cmd_chat(int argc, char **argv, struct err *err)
     interrupt_catch();
     if (talk_on(&t, &go, err) || save_chat(&t, &keep, err))
         goto done;
-    char cache[160];
-    session_describe_cache(&t.s, cache, sizeof cache);
-    fprintf(stderr, "prompt: %lld tokens, %.1f tok/s; generated: %lld tokens, %.1f tok/s; %s\n", (long long)t.read,
-            generate_rate(t.read, t.read_seconds), (long long)t.made, generate_rate(t.made, t.made_seconds), cache);
+    generate_summary(&t.s, t.read, t.read_seconds, t.made, t.made_seconds);
     status = CMD_OK;
 done:
     chat_close(t.chat);

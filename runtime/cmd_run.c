@@ -133,11 +133,7 @@ int cmd_run(int argc, char **argv, struct err *err)
     else
         putchar('\n');
     fflush(stdout);
-    char cache[160];
-    session_describe_cache(&s, cache, sizeof cache);
-    fprintf(stderr, "prompt: %lld tokens, %.1f tok/s; generated: %lld tokens, %.1f tok/s; %s\n",
-            (long long)prompt.tokens, generate_rate(prompt.tokens, prompt.seconds), (long long)g.tokens,
-            generate_rate(g.tokens, g.seconds), cache);
+    generate_summary(&s, prompt.tokens, prompt.seconds, g.tokens, g.seconds);
     status = CMD_OK;
 done:
     generation_free(&g);

@@ -50,6 +50,14 @@ double generate_rate(int64_t tokens, double seconds)
     return tokens > 0 && seconds > 0 ? (double)tokens / seconds : 0.0;
 }
 
+void generate_summary(const struct session *s, int64_t read, double read_seconds, int64_t made, double made_seconds)
+{
+    char cache[160];
+    session_describe_cache(s, cache, sizeof cache);
+    fprintf(stderr, "prompt: %lld tokens, %.1f tok/s; generated: %lld tokens, %.1f tok/s; %s\n", (long long)read,
+            generate_rate(read, read_seconds), (long long)made, generate_rate(made, made_seconds), cache);
+}
+
 /* Bytes of the UTF-8 character at s[0..n), 0 where there is none. */
 static size_t utf8_length(const unsigned char *s, size_t n)
 {

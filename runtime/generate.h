@@ -47,6 +47,9 @@ void generation_free(struct generation *g);
 /* Bytes as a text that JSON can hold: what is not UTF-8, and NUL, becomes U+FFFD. The caller frees; NULL when memory is out. */
 char *json_text(const char *bytes, size_t len);
 
+/* The last line of run and chat, to stderr: tokens that were read and generated, in so many seconds, and the cache. */
+void generate_summary(const struct session *s, int64_t read, double read_seconds, int64_t made, double made_seconds);
+
 /* Tokens per second, 0 where nothing was done. */
 double generate_rate(int64_t tokens, double seconds);
 

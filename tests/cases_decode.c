@@ -272,17 +272,6 @@ static void decode_check(const struct decode *c)
     free(bound);
 }
 
-static struct cascade_params small_cascade(int sinks, int subcaches, int w, int span)
-{
-    struct cascade_params p = cascade_defaults();
-    p.sinks = sinks;
-    p.subcaches = subcaches;
-    p.window = w * subcaches;
-    p.span = span;
-    p.stride = 4 * w;
-    return p;
-}
-
 static void decode_case(struct kit *kit, struct decode c, int64_t t)
 {
     decode_open(kit, &c, t);
@@ -304,7 +293,7 @@ void decode_every_shape(void **state)
                     continue;
                 int w = kit->emulated ? 48 : 2048;
                 struct decode c = {
-                    .p = small_cascade(20, 3, w, 8), .d = dims[i], .g = groups[j], .kv = 2, .type = type};
+                    .p = kit_cascade(20, 3, w, 8), .d = dims[i], .g = groups[j], .kv = 2, .type = type};
                 c.splits = kit->emulated ? 3 : 17;
                 c.slices = kit->emulated ? 2 : 40;
                 decode_case(kit, c, 20 + 6 * w + 13);
@@ -325,7 +314,7 @@ void decode_ragged_runs(void **state)
     };
     static const char *const tiles[] = {"", "bn=32 wp=2 st=2", "bn=16 wp=2 st=3", "bn=32 wp=4 st=2"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct decode c = {.p = small_cascade(cases[i].sinks, cases[i].subcaches, cases[i].w, cases[i].span),
+        struct decode c = {.p = kit_cascade(cases[i].sinks, cases[i].subcaches, cases[i].w, cases[i].span),
                            .d = 64,
                            .g = 3,
                            .kv = 3,
@@ -343,7 +332,7 @@ void decode_reductions(void **state)
     for (int how = REDUCE_MEAN; how <= REDUCE_MEDIAN; how++)
         for (int policy = POLICY_INDEPENDENT; policy <= POLICY_HOMOGENEOUS; policy++) {
             static const int groups[] = {1, 4, 7};
-            struct decode c = {.p = small_cascade(8, 2, 32, 4), .d = 64, .g = groups[how], .kv = 5, .type = 0};
+            struct decode c = {.p = kit_cascade(8, 2, 32, 4), .d = 64, .g = groups[how], .kv = 5, .type = 0};
             c.p.reduction = (enum cascade_reduction)how;
             c.p.policy = (enum cascade_policy)policy;
             c.splits = 2;
@@ -356,7 +345,7 @@ void decode_nan_stays_in_its_head(void **state)
 {
     struct kit *kit = KIT(state);
     static const double bad[] = {NAN, INFINITY, -INFINITY};
-    struct decode c = {.p = small_cascade(8, 2, 32, 4), .d = 64, .g = 4, .kv = 1, .type = 1, .splits = 2, .slices = 1};
+    struct decode c = {.p = kit_cascade(8, 2, 32, 4), .d = 64, .g = 4, .kv = 1, .type = 1, .splits = 2, .slices = 1};
     decode_open(kit, &c, 300);
     decode_run(kit, &c);
     for (int i = 0; i < 3; i++) {
@@ -379,7 +368,7 @@ void decode_is_deterministic(void **state)
     struct kit *kit = KIT(state);
     int w = kit->emulated ? 64 : 4096;
     struct decode c = {
-        .p = small_cascade(16, 4, w, 16), .d = 128, .g = 4, .kv = 2, .type = 1, .splits = 5, .slices = 3};
+        .p = kit_cascade(16, 4, w, 16), .d = 128, .g = 4, .kv = 2, .type = 1, .splits = 5, .slices = 3};
     decode_open(kit, &c, 20 * w + 3);
     decode_run(kit, &c);
     size_t outputs = (size_t)c.heads * (size_t)c.d * sizeof *c.o,

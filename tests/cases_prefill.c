@@ -279,17 +279,6 @@ static void prefill_check(const struct prefill *c)
     free(bound);
 }
 
-static struct cascade_params small_cascade(int sinks, int subcaches, int w, int span)
-{
-    struct cascade_params p = cascade_defaults();
-    p.sinks = sinks;
-    p.subcaches = subcaches;
-    p.window = w * subcaches;
-    p.span = span;
-    p.stride = 4 * w;
-    return p;
-}
-
 static void prefill_case(struct kit *kit, struct prefill c, int64_t t)
 {
     prefill_open(kit, &c, t);
@@ -314,7 +303,7 @@ void prefill_every_shape(void **state)
                 if (kit->only_d && (kit->only_d != dims[i] || groups[j] != 3))
                     continue;
                 int w = kit->emulated ? 32 : 192;
-                struct prefill c = {.p = small_cascade(20, 3, w, 8),
+                struct prefill c = {.p = kit_cascade(20, 3, w, 8),
                                     .T = kit->emulated ? 70 + i : 260 + 13 * i,
                                     .d = dims[i],
                                     .g = groups[j],
@@ -339,7 +328,7 @@ void prefill_ragged_edges(void **state)
         {0, 2, 64, 8, 192, 128},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct prefill c = {.p = small_cascade(cases[i].sinks, cases[i].subcaches, cases[i].w, cases[i].span),
+        struct prefill c = {.p = kit_cascade(cases[i].sinks, cases[i].subcaches, cases[i].w, cases[i].span),
                             .T = cases[i].T,
                             .d = 64,
                             .g = 2,
@@ -366,7 +355,7 @@ void prefill_every_tile(void **state)
         {256, "bm=32 bn=16 st=2 wp=2", "mk=1 bq=32 st=2 wp=4"},
     };
     for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) {
-        struct prefill c = {.p = small_cascade(9, 3, 40, 4),
+        struct prefill c = {.p = kit_cascade(9, 3, 40, 4),
                             .T = 100 + (int)i,
                             .d = tiles[i].d,
                             .g = 2,
@@ -385,7 +374,7 @@ void prefill_reductions(void **state)
         for (int policy = POLICY_INDEPENDENT; policy <= POLICY_HOMOGENEOUS; policy++) {
             static const int groups[] = {1, 4, 5};
             struct prefill c = {
-                .p = small_cascade(8, 2, 32, 4), .T = 40, .d = 64, .g = groups[how], .kv = 3, .type = 0};
+                .p = kit_cascade(8, 2, 32, 4), .T = 40, .d = 64, .g = groups[how], .kv = 3, .type = 0};
             c.p.reduction = (enum cascade_reduction)how;
             c.p.policy = (enum cascade_policy)policy;
             c.p.ema = how == REDUCE_MAX ? 0 : how == REDUCE_MEDIAN ? 1 : 0.9;
@@ -397,7 +386,7 @@ void prefill_reductions(void **state)
 void prefill_positions_as_they_are(void **state)
 {
     struct kit *kit = KIT(state);
-    struct prefill c = {.p = small_cascade(8, 2, 32, 4), .T = 90, .d = 64, .g = 2, .kv = 2, .type = 1};
+    struct prefill c = {.p = kit_cascade(8, 2, 32, 4), .T = 90, .d = 64, .g = 2, .kv = 2, .type = 1};
     c.p.positions = POSITIONS_ORIGINAL;
     prefill_case(kit, c, 301);
 }
@@ -408,7 +397,7 @@ void prefill_large_scores(void **state)
     struct kit *kit = KIT(state);
     for (int type = 0; type < 2; type++) {
         struct prefill c = {
-            .p = small_cascade(8, 2, 32, 4), .T = 150, .d = 64, .g = 2, .kv = 1, .type = type, .size = 30};
+            .p = kit_cascade(8, 2, 32, 4), .T = 150, .d = 64, .g = 2, .kv = 1, .type = type, .size = 30};
         c.p.positions = POSITIONS_ORIGINAL; /* else the doubt about so large scores would leave nothing to compare */
         prefill_case(kit, c, 301);
     }
@@ -418,7 +407,7 @@ void prefill_nan_stays_in_its_row(void **state)
 {
     struct kit *kit = KIT(state);
     static const double bad[] = {NAN, INFINITY, -INFINITY};
-    struct prefill c = {.p = small_cascade(8, 2, 32, 4), .T = 70, .d = 64, .g = 2, .kv = 1, .type = 1};
+    struct prefill c = {.p = kit_cascade(8, 2, 32, 4), .T = 70, .d = 64, .g = 2, .kv = 1, .type = 1};
     prefill_open(kit, &c, 300);
     prefill_run(kit, &c);
     enum { ROW = 21, HEAD = 1 };
@@ -447,7 +436,7 @@ void prefill_is_deterministic(void **state)
     struct kit *kit = KIT(state);
     int w = kit->emulated ? 48 : 1024;
     struct prefill c = {
-        .p = small_cascade(16, 3, w, 16), .T = kit->emulated ? 90 : 900, .d = 64, .g = 4, .kv = 1, .type = 1};
+        .p = kit_cascade(16, 3, w, 16), .T = kit->emulated ? 90 : 900, .d = 64, .g = 4, .kv = 1, .type = 1};
     prefill_open(kit, &c, 20 * w + 3);
     prefill_run(kit, &c);
     size_t n = (size_t)c.heads * (size_t)(c.rows + c.T), bytes = (size_t)c.T * (size_t)c.heads * 64 * sizeof *c.o;

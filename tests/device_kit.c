@@ -128,3 +128,14 @@ float *kit_angles(int positions, int d, const double *freq)
         }
     return table;
 }
+
+struct cascade_params kit_cascade(int sinks, int subcaches, int w, int span)
+{
+    struct cascade_params p = cascade_defaults();
+    p.sinks = sinks;
+    p.subcaches = subcaches;
+    p.window = w * subcaches;
+    p.span = span;
+    p.stride = 4 * w;
+    return p;
+}

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "gen/gen.h"
+#include "runtime/cascade.h"
 #include "runtime/device.h"
 #include "runtime/kernel.h"
 
@@ -57,6 +58,9 @@ struct kit_norm {
 /* Fails where got is further than bound from want, or NaN; adds to *n. */
 void kit_near(struct kit_norm *n, const char *what, int head, int at, double got, double want, double bound);
 void kit_norm_check(const struct kit_norm *n, const char *what, double bound);
+
+/* The defaults with this many sinks, and sub-caches of w tokens in spans; chunks of up to four times w. */
+struct cascade_params kit_cascade(int sinks, int subcaches, int w, int span);
 
 /* A table of angles as the kernels read it, [positions][d / 2] {cos, sin}; freq [d / 2]. The caller frees. */
 float *kit_angles(int positions, int d, const double *freq);

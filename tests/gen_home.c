@@ -99,3 +99,24 @@ char *gen_home_read(const char *path)
         text[n] = 0;
     return text;
 }
+
+int gen_fixture_open(void **state)
+{
+    struct gen_fixture *f = calloc(1, sizeof *f);
+    struct err err = {""};
+    assert_non_null(f);
+    gen_home_open(&f->home);
+    if (gen_open(&f->gen, f->home.path, &err) != 0)
+        fail_msg("%s", err.msg);
+    *state = f;
+    return 0;
+}
+
+int gen_fixture_close(void **state)
+{
+    struct gen_fixture *f = *state;
+    gen_close(f->gen);
+    gen_home_close(&f->home);
+    free(f);
+    return 0;
+}

@@ -11,31 +11,6 @@
 #include "gen/gen.h"
 #include "gen_home.h"
 
-struct fixture {
-    struct gen_home home;
-    struct gen *gen;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    struct err err = {""};
-    gen_home_open(&f->home);
-    if (gen_open(&f->gen, f->home.path, &err) != 0)
-        fail_msg("%s", err.msg);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    gen_close(f->gen);
-    gen_home_close(&f->home);
-    free(f);
-    return 0;
-}
-
 static void check_render(struct gen *g, const char *gpu, const struct gen_param *p, int n, struct gen_kernel *k)
 {
     struct err err = {""};
@@ -64,7 +39,7 @@ static void check_refused(struct gen *g, const char *kernel, const char *gpu, co
 
 static void name_and_values(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     struct gen_kernel k;
     check_render(f->gen, "a100", PARAMS({"n", "64"}), &k);
     assert_string_equal(k.name, "axpy__n64_bf16__wp4_st2__sm80");
@@ -84,7 +59,7 @@ static void name_and_values(void **state)
 
 static void text_reads_like_the_kernel(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     struct gen_kernel k;
     check_render(f->gen, "a6000", PARAMS({"n", "8"}), &k);
     assert_ptr_equal(strstr(k.source, "/* axpy__n8_bf16__wp4_st2__sm86\n"), k.source);
@@ -102,7 +77,7 @@ static void text_reads_like_the_kernel(void **state)
 
 static void same_sm_same_text(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     struct gen_kernel a, b;
     check_render(f->gen, "a6000", PARAMS({"n", "8"}), &a);
     check_render(f->gen, "rtx3090", PARAMS({"n", "8"}), &b);
@@ -113,7 +88,7 @@ static void same_sm_same_text(void **state)
 
 static void host_text_differs_in_the_prelude_only(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     struct gen_kernel k;
     struct err err = {""};
     char *host;
@@ -132,7 +107,7 @@ static void host_text_differs_in_the_prelude_only(void **state)
 
 static void restrictions_are_named(void **state)
 {
-    struct gen *g = ((struct fixture *)*state)->gen;
+    struct gen *g = ((struct gen_fixture *)*state)->gen;
     check_refused(g, "axpy", "a100", PARAMS({"n", "0"}), WORDS("restriction 'n'", "n = 0", "1..4096"));
     check_refused(g, "axpy", "a100", PARAMS({"n", "5000"}), WORDS("restriction 'n'", "1..4096"));
     check_refused(g, "axpy", "a100", PARAMS({"n", "ten"}), WORDS("restriction 'n'", "ten"));
@@ -152,7 +127,7 @@ static void restrictions_are_named(void **state)
 
 static void unknown_names_list_the_known(void **state)
 {
-    struct gen *g = ((struct fixture *)*state)->gen;
+    struct gen *g = ((struct gen_fixture *)*state)->gen;
     check_refused(g, "axpz", "a100", NULL, 0, WORDS("unknown kernel 'axpz'", "axpy"));
     check_refused(g, "../gpus", "a100", NULL, 0, WORDS("unknown kernel"));
     check_refused(g, "", "a100", NULL, 0, WORDS("unknown kernel ''"));
@@ -186,7 +161,7 @@ static void bad_declarations_name_file_and_field(void **state)
         {"kernel { name = 'bad', launch = { threads = 32 }, derive = { { 'a', 'sms' } } }", {"undefined name 'sms'"}},
         {"os.exit(1)", {"gen/kernels/bad.lua:1: undefined name 'os'"}},
     };
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct err err = {""};
         struct gen *g;
@@ -208,7 +183,7 @@ static void home_must_hold_something(void **state)
 /* What the compiler gets: the same lines, and before each one that does not follow, where it came from. */
 static void lines_lead_back_to_the_template(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     struct gen_kernel k;
     struct err err = {""};
     char *lined;
@@ -236,7 +211,7 @@ static void lines_lead_back_to_the_template(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, gen_fixture_open, gen_fixture_close)
     const struct CMUnitTest tests[] = {
         T(name_and_values),
         T(text_reads_like_the_kernel),

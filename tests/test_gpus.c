@@ -12,31 +12,6 @@
 #include "gen_home.h"
 #include "runtime/occupancy.h"
 
-struct fixture {
-    struct gen_home home;
-    struct gen *gen;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    struct err err = {""};
-    gen_home_open(&f->home);
-    if (gen_open(&f->gen, f->home.path, &err) != 0)
-        fail_msg("%s", err.msg);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    gen_close(f->gen);
-    gen_home_close(&f->home);
-    free(f);
-    return 0;
-}
-
 static void facts_of_the_known(void **state)
 {
     static const struct {
@@ -48,7 +23,7 @@ static void facts_of_the_known(void **state)
         {"h100", "h100", 90, 132, 227},     {"h200", "h200", 90, 132, 227},       {"sm_86", "sm_86", 86, 0, 99},
         {"sm_120", "sm_120", 120, 0, 99},
     };
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct gen_gpu gpu;
         struct err err = {""};
@@ -87,7 +62,7 @@ static void names_of_devices(void **state)
         {"something new", 121, "sm_120"},
         {"(%w+)*[", 90, "sm_90"},
     };
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     char name[GEN_GPU_MAX];
     struct err err = {""};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -100,7 +75,7 @@ static void names_of_devices(void **state)
         "Tesla V100 has compute capability 7.0; weir's kernels want one of sm 80, 86, 87, 89, 90, 100, 103, 120");
 }
 
-static int described(struct fixture *f, const char *name, const char *text, struct gen_gpu *gpu, struct err *err)
+static int described(struct gen_fixture *f, const char *name, const char *text, struct gen_gpu *gpu, struct err *err)
 {
     char path[128];
     gen_home_write(&f->home, name, text);
@@ -110,7 +85,7 @@ static int described(struct fixture *f, const char *name, const char *text, stru
 
 static void described_gpus(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     struct gen_gpu gpu;
     struct err err = {""};
     assert_int_equal(
@@ -162,7 +137,7 @@ static void bad_descriptions(void **state)
         {"g.lua", "return setmetatable({}, {})", "g.lua:1:"},
         {"g.lua", "\x1bLua", "g.lua"},
     };
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct gen_gpu gpu;
         struct err err = {""};
@@ -181,7 +156,7 @@ static void bad_descriptions(void **state)
 
 static void spaces(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     struct gen_space s;
     struct err err = {""};
     const struct gen_param p[] = {{"n", "160"}, {"wp", "4"}};
@@ -203,7 +178,7 @@ static void spaces(void **state)
 
 static void work(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     struct gen_kernel k;
     struct err err = {""};
     double bytes, flops;
@@ -239,7 +214,7 @@ static void occupancy(void **state)
         {"h200", 128, 227 * 1024, 32, 1, 6, "shared memory"},
         {"h200", 1024, 0, 65, 0, 0, "registers"},
     };
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct gen_gpu gpu;
         struct err err = {""};
@@ -271,7 +246,7 @@ static void lists(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, gen_fixture_open, gen_fixture_close)
     const struct CMUnitTest tests[] = {
         T(facts_of_the_known),
         T(names_of_devices),

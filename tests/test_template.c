@@ -14,40 +14,15 @@
 
 static const char *const marker = "/* ---- end of prelude ---- */\n";
 
-struct fixture {
-    struct gen_home home;
-    struct gen *gen;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    struct err err = {""};
-    gen_home_open(&f->home);
-    if (gen_open(&f->gen, f->home.path, &err) != 0)
-        fail_msg("%s", err.msg);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    gen_close(f->gen);
-    gen_home_close(&f->home);
-    free(f);
-    return 0;
-}
-
 /* Renders a template of the kernel axpy with n = 8, for an A100. */
-static int render(struct fixture *f, const char *template, struct gen_kernel *k, struct err *err)
+static int render(struct gen_fixture *f, const char *template, struct gen_kernel *k, struct err *err)
 {
     const struct gen_param p[] = {{"n", "8"}};
     gen_home_write(&f->home, "templates/axpy.cu.t", template);
     return gen_render(f->gen, "axpy", "a100", p, 1, k, err);
 }
 
-static void check_text(struct fixture *f, const char *template, const char *text)
+static void check_text(struct gen_fixture *f, const char *template, const char *text)
 {
     struct gen_kernel k;
     struct err err = {""};
@@ -57,7 +32,7 @@ static void check_text(struct fixture *f, const char *template, const char *text
     gen_kernel_free(&k);
 }
 
-static void check_error(struct fixture *f, const char *template, const char *begin, const char *inside)
+static void check_error(struct gen_fixture *f, const char *template, const char *begin, const char *inside)
 {
     struct gen_kernel k;
     struct err err = {""};
@@ -70,7 +45,7 @@ static void check_error(struct fixture *f, const char *template, const char *beg
 
 static void text_passes_through(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     check_text(f, "a\n  b $ {c} } %% d\n\n\te\\n \"'\n", "a\n  b $ {c} } %% d\n\n\te\\n \"'\n");
     check_text(f, "", "\n");
     check_text(f, "no end of line", "no end of line\n");
@@ -81,7 +56,7 @@ static void text_passes_through(void **state)
 
 static void values(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     check_text(f, "${n} ${t}${n*2}${ n + 1 }\n", "8 bf16169\n");
     check_text(f, "${n / 2} ${1 / 4} ${2^40} ${0.1} ${-3.0}\n", "4 0.25 1099511627776 0.1 -3\n");
     check_text(f, "${({1, 2})[2]} ${\"}\"} ${(\"%d\"):format(3)} ${\"${\"}\n", "2 } 3 ${\n");
@@ -92,7 +67,7 @@ static void values(void **state)
 
 static void lua_lines(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     check_text(f, "% for i = 0, 2 do\nx${i}\n% if i == 1 then\n  one\n% else\n  other\n% end\n% end\n",
                "x0\n  other\nx1\n  one\nx2\n  other\n");
     check_text(f, "  % local s = {\n% 1, 2,\n% }\n% for i, v in ipairs(s) do\n${i}:${v}\n% end\n", "1:1\n2:2\n");
@@ -103,7 +78,7 @@ static void lua_lines(void **state)
 
 static void includes(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     gen_home_write(&f->home, "templates/part.cu.t", "part ${n}\n");
     check_text(f, "a\n% include \"part.cu.t\"\nb\n", "a\npart 8\nb\n");
     gen_home_write(&f->home, "templates/part.cu.t", "fine\n${nope}\n");
@@ -147,14 +122,14 @@ static void errors_name_template_and_line(void **state)
         {"${read_file('x')}\n", "templates/axpy.cu.t:1:", "undefined name 'read_file'"},
         {"x\n% local s = ('x'):rep(1 << 40)\n", "", ""},
     };
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_error(f, cases[i].template, cases[i].begin, cases[i].inside);
 }
 
 static void endless_templates_end(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     check_error(f, "% while true do\n% end\n", "templates/axpy.cu.t:1:", "a loop without an end");
     check_error(f, "% while true do\nx\n% end\n", "", "");
     check_error(f, "% local function r() return 1 + r() end\n% r()\n", "", "");
@@ -164,7 +139,7 @@ static void endless_templates_end(void **state)
 
 static void nul_bytes_are_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     struct gen_kernel k;
     struct err err = {""};
     const struct gen_param p[] = {{"n", "8"}};
@@ -180,7 +155,7 @@ static void nul_bytes_are_refused(void **state)
 /* #line stays out of comments, continued lines and open parentheses, where it would be text or undefined. */
 static void directives_stay_out_of_the_way(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
     struct gen_kernel k;
     struct err err = {""};
     char *lined;
@@ -222,7 +197,7 @@ static void directives_stay_out_of_the_way(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, gen_fixture_open, gen_fixture_close)
     const struct CMUnitTest tests[] = {
         T(text_passes_through),
         T(values),
