@@ -14,7 +14,9 @@ LIBS    = $(PKG_LIBS) -lm -ldl -pthread
 ORACLE := tests/oracle_attention.c
 SRC    := $(filter-out runtime/main.c,$(wildcard runtime/*.c gen/*.c tuner/*.c)) $(ORACLE)
 OBJ     = $(SRC:%.c=$(B)/%.o) $(B)/gen/embedded.o
-TESTS  := $(wildcard tests/test_*.c)
+# The long ones first, so that none of them is left to run alone at the end.
+LONG   := $(addprefix tests/test_,kernels.c backend_cuda.c emu_planted.c llama_oracle.c likelihood.c backend_cpu.c)
+TESTS  := $(LONG) $(filter-out $(LONG),$(wildcard tests/test_*.c))
 FUZZERS := $(wildcard tests/fuzz_*.c)
 TSUP   := $(filter-out $(TESTS) $(FUZZERS) $(ORACLE),$(wildcard tests/*.c tests/emu/*.c))
 TOBJ    = $(TSUP:%.c=$(B)/%.o)
@@ -27,9 +29,11 @@ MODEL  ?= $(CACHE)/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 PIP    := python3 -m pip --disable-pip-version-check -q
 APT_PACKAGES := gcc libc6-dev pkg-config lua5.4 liblua5.4-dev libcjson-dev libpcre2-dev libcmocka-dev
+# What a target makes on its way is made by all cores, unless the user said how many.
+PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: all check check-model check-gpu check-stream test test-gpu asan fuzz bench tune report bundle format help deps model text demo clean
+.PHONY: all programs check check-model check-gpu check-stream test test-gpu asan fuzz bench tune report bundle format help deps model text demo clean
 .SECONDARY:
 
 all: $(B)/weir $(B)/libweir.so          ## build the program and the library
@@ -112,7 +116,7 @@ DEMO_TOKENS ?= 96
 DEMO_PROMPT ?= Why is the sky blue? Answer in two sentences.
 demo:                                   ## from nothing to generated text: set-up, build, kernels for A6000 and A100, a reply
 	@$(MAKE) --no-print-directory deps
-	@$(MAKE) --no-print-directory -s all model
+	@$(MAKE) --no-print-directory -s $(PARALLEL) all model
 	@$(B)/weir doctor
 	@echo; echo "== every kernel of the model, generated and compiled for an A6000 and an A100 =="
 	@$(B)/weir gen --all -m '$(MODEL)' --gpu a6000,a100 --cubin
@@ -125,9 +129,11 @@ demo:                                   ## from nothing to generated text: set-u
 
 test:                                   ## all tests that need no GPU, with the set-up they need
 	@$(MAKE) --no-print-directory deps
-	@$(MAKE) --no-print-directory -s model check
+	@$(MAKE) --no-print-directory -s $(PARALLEL) model programs
+	@$(MAKE) --no-print-directory -s check
 
-check: $(B)/weir $(B)/libweir.so $(TBIN)
+programs: $(B)/weir $(B)/libweir.so $(TBIN)
+check: programs
 	@WEIR=$(B)/weir MODEL='$(MODEL)' sh tests/run.sh $(TBIN)
 
 test-gpu: $(B)/tests/test_gpu $(B)/tests/test_backend_cuda ## kernels and CUDA backend on this machine's GPU, and compute-sanitizer
@@ -136,7 +142,7 @@ test-gpu: $(B)/tests/test_gpu $(B)/tests/test_backend_cuda ## kernels and CUDA b
 	@sh tests/sanitize.sh $(B)/tests/test_gpu $(B)/tests/test_backend_cuda
 
 asan:                                   ## the same tests under AddressSanitizer and UBSan
-	@$(MAKE) --no-print-directory -s B=build-asan OPT='-O1 -g' SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' check
+	@$(MAKE) --no-print-directory -s B=build-asan OPT='-O1 -g' SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' $(PARALLEL) check
 
 check-model: $(B)/weir $(B)/tests/check/check_model ## likelihoods of 1000 tokens against oracle and reference (minutes)
 	@sh tests/check/check_model.sh $(B) '$(MODEL)'

@@ -14,17 +14,9 @@
 #include "hf_writer.h"
 #include "runtime/llama.h"
 #include "runtime/weir_private.h"
+#include "sanitized.h"
 
-#ifdef __has_feature /* clang's way to say it */
-#if __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#endif
-#ifdef __SANITIZE_ADDRESS__
-#define REPLACED 0 /* the sanitizer has its own */
-#else
-#define REPLACED 1
-#endif
+#define REPLACED (!SANITIZED) /* the sanitizer has its own */
 
 static atomic_long countdown = -1; /* allocations until one fails; negative: none does */
 static atomic_long live;           /* blocks that were given out and not taken back */

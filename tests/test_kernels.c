@@ -21,6 +21,7 @@
 #include "device_kit.h"
 #include "emu/case.h"
 #include "emu/parallel.h"
+#include "sanitized.h"
 
 static const struct CMUnitTest cases[] = {
     DECODE_CASES(cmocka_unit_test),
@@ -207,7 +208,7 @@ int main(int argc, char **argv)
         int test = FIXED + i;
         tests[test] =
             (struct CMUnitTest){.name = cases[i].name, .test_func = report, .initial_state = (void *)(intptr_t)test};
-        for (int s = 0; s < NSCHEDULES && fnmatch(pattern, cases[i].name, 0) == 0; s++)
+        for (int s = sanitized_step(2) > 1 ? EMU_RANDOM : 0; s < NSCHEDULES && fnmatch(pattern, cases[i].name, 0) == 0; s++)
             add_job(cases[i].name, cases[i].test_func, s, 80, test)->only_faults = s != EMU_RANDOM;
     }
     for (int i = 0; i < NCOVERED; i++) {
@@ -218,7 +219,7 @@ int main(int argc, char **argv)
         if (fnmatch(pattern, names[i], 0) != 0)
             continue;
         int has_d = rc == 0 && gen_has_param(g, covered[i].kernel, "d", &err) == GEN_SHAPE;
-        for (int d = 0; d < (has_d ? NDIMS : 1); d++)
+        for (int d = 0; d < (has_d ? NDIMS : 1); d += sanitized_step(3))
             rc = rc ? rc : add_tiles(g, &covered[i], has_d ? dims[d] : NULL, test, &err);
     }
     outcome = calloc((size_t)njobs + 1, sizeof *outcome);

@@ -16,13 +16,9 @@
 #include "gguf_writer.h"
 #include "runtime/nvrtc.h"
 #include "runtime/weir.h"
+#include "sanitized.h"
 
-#ifdef __has_feature
-#if __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#endif
-#ifdef __SANITIZE_ADDRESS__
+#if SANITIZED
 #define SAN "-fsanitize=address,undefined"
 #else
 #define SAN ""

@@ -15,6 +15,7 @@
 #include "gguf_writer.h"
 #include "oracle_cascade.h"
 #include "runtime/cmd.h"
+#include "sanitized.h"
 
 enum { CASES = 3000, MOST_TOKENS = 2000, WORDS = 24 };
 
@@ -132,7 +133,7 @@ static void same_list(const cJSON *list, const int64_t *want, int n, uint64_t nu
 
 static void trace_prints_what_the_oracle_holds(void **state)
 {
-    for (uint64_t number = 0; number < CASES; number++) {
+    for (uint64_t number = 0; number < CASES; number += (uint64_t)sanitized_step(8)) {
         uint64_t seed = number * 31 + 11;
         struct line line;
         struct cascade_params p = random_line(&line, &seed);
