@@ -1,5 +1,7 @@
 #include "attn_grid.h"
 
+#include "gen/gen.h"
+
 static int between(int x, int lo, int hi)
 {
     return x < lo ? lo : x > hi ? hi : x;
@@ -10,7 +12,14 @@ int attn_decode_splits(int sms, int blocks_per_sm, int kv_heads, int keys)
     return between(sms * blocks_per_sm / kv_heads, 1, keys / 64 + 1);
 }
 
-int attn_merge_slices(int sms, int cascades, int keys, int rows_a_block)
+int attn_decode_share(const struct gen_kernel *k, int resident)
 {
-    return between(keys / rows_a_block + 1, 2 * sms / cascades, 8 * sms / cascades + 1);
+    int share = (int)gen_value(k, "bs");
+    return share > 0 && share < resident ? share : resident;
+}
+
+int attn_merge_slices(const struct gen_kernel *k, int sms, int cascades, int keys)
+{
+    int rows = (int)k->threads * (int)gen_value(k, "u"), least = (int)gen_value(k, "bs") * sms / cascades;
+    return between(keys / rows + 1, least, 8 * sms / cascades + 1);
 }

@@ -3,11 +3,17 @@
 
 /* How many blocks a decode step's kernels are launched with: for everyone who launches them. Any number gives a right result. */
 
-/* Splits of attn_decode for up to `keys` held keys: as many as fill the GPU once, each of at least 64 keys. */
+struct gen_kernel;
+
+/* Splits of attn_decode for up to `keys` held keys: as many as fill the GPU once with so many blocks a multiprocessor, each of at least
+ * 64 keys. */
 int attn_decode_splits(int sms, int blocks_per_sm, int kv_heads, int keys);
 
-/* Slices of attn_merge: two blocks a multiprocessor find room beside attn_decode, and so wait for it on the spot; more when a
- * block's rows would not all be in flight at once. rows_a_block: threads * u. */
-int attn_merge_slices(int sms, int cascades, int keys, int rows_a_block);
+/* The blocks a multiprocessor that the keys are split for, where it holds `resident` of this attn_decode: its tile may say fewer. */
+int attn_decode_share(const struct gen_kernel *k, int resident);
+
+/* Slices of this attn_merge: so many blocks a multiprocessor as its tile says, two of them find room beside attn_decode, and so wait for it
+ * on the spot; more when a block's rows would not all be in flight at once. */
+int attn_merge_slices(const struct gen_kernel *k, int sms, int cascades, int keys);
 
 #endif

@@ -318,12 +318,13 @@ static int set_sizes(struct cuda_backend *c, struct err *err)
 /* Grids of decoding, by what the compiled kernels leave room for. An upper bound before they are compiled. */
 static void set_grids(struct cuda_backend *c)
 {
-    const struct kernel *merge = cuda_kernels_get(c->kernels, c->kernel[CK_MERGE]);
-    int sms = c->dev.facts.sms, blocks = cuda_kernels_blocks(c->kernels, c->kernel[CK_DECODE]);
+    const struct kernel *decode = cuda_kernels_get(c->kernels, c->kernel[CK_DECODE]),
+                        *merge = cuda_kernels_get(c->kernels, c->kernel[CK_MERGE]);
+    int sms = c->dev.facts.sms,
+        blocks = attn_decode_share(&decode->gen, cuda_kernels_blocks(c->kernels, c->kernel[CK_DECODE]));
     int splits = attn_decode_splits(sms, blocks, c->shape->kv_heads, c->rows);
     c->splits = splits < c->splits ? splits : c->splits;
-    c->slices =
-        attn_merge_slices(sms, c->cascades, c->rows, (int)merge->gen.threads * (int)gen_value(&merge->gen, "u"));
+    c->slices = attn_merge_slices(&merge->gen, sms, c->cascades, c->rows);
 }
 
 /* The table of angles, and what the host fills before anyone reads it. */

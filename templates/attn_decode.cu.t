@@ -1,8 +1,7 @@
-% local halves = g > 8 and 2 or 1   -- a tile of scores has 16 rows; with up to 8 heads only its upper half is in use
+% local halves = used // 8          -- a tile of scores has 16 rows; with up to 8 heads only its upper half is in use
 % local pad = d + 8                 -- elements from key to key in shared memory: an odd number of 16-byte pieces, so the eight
 %                                   -- rows that ldmatrix reads at a time lie in different banks
-% local q_in_registers = halves == 1 or d <= 128   -- else they would not fit beside the outputs
-% local qa = q_in_registers and "qa[i]" or "q4"
+% local qa = qr == 1 and "qa[i]" or "q4"
 % include "attn_step.cu.t"
 
 /* The part of a run that lies in this block's split, in tiles of ${bn} keys. */
@@ -12,16 +11,24 @@ struct segment {
     int first_tile; /* number of its first tile in the split */
 };
 
+% local function copy(what, at)
+        cp_async16_once(stage + ${at}key * ${pad} + at, ${what} + from, key < n);
+% end
 /* Asks for one tile: n keys and their values from row `k`, `v` on; rows past n become zeros. */
 DEVICE void load_tile(half_t *stage, const half_t *k, const half_t *v, int n)
 {
+% for group = 1, cg do
     UNROLL
     for (int i = 0; i < ${bn * d // 8 // 32}; i++) {
         int piece = i * 32 + lane(), key = piece / ${d // 8}, at = piece % ${d // 8} * 8;
         int from = key < n ? key * ${d} + at : 0;
-        cp_async16_once(stage + key * ${pad} + at, k + from, key < n);
-        cp_async16_once(stage + ${bn * pad} + key * ${pad} + at, v + from, key < n);
+%   if group == 1 then copy("k", "") end
+%   if group == cg then copy("v", bn * pad .. " + ") end
     }
+%   if group < cg then
+    cp_async_commit();
+%   end
+% end
 }
 
 DEVICE unsigned turn_pair(unsigned pair, struct f2 by)
@@ -30,7 +37,7 @@ DEVICE unsigned turn_pair(unsigned pair, struct f2 by)
     return pack2(x.x * by.x - x.y * by.y, x.x * by.y + x.y * by.x);
 }
 
-% if q_in_registers then
+% if qr == 1 then
 /* The queries as the left operand of mma, all rotated by one row of the table. */
 DEVICE void turn_query(unsigned qa[${d // 16}][4], const unsigned *q, const struct f2 *rot)
 {
@@ -47,12 +54,12 @@ DEVICE void turn_query(unsigned qa[${d // 16}][4], const unsigned *q, const stru
     }
 }
 % else
-/* The queries rotated by one row of the table, for this warp: [16][${pad // 2}] pairs. */
+/* The queries rotated by one row of the table, for this warp: [${used}][${pad // 2}] pairs. */
 DEVICE void turn_query(unsigned *turned, const unsigned *q, const struct f2 *rot)
 {
     for (int i = lane(); i < ${d // 2}; i += 32) {
         struct f2 by = rot[i];
-        for (int h = 0; h < 16; h++)
+        for (int h = 0; h < ${used}; h++)
             turned[h * ${pad // 2} + i] = turn_pair(q[h * ${d // 2} + i], by);
     }
     sync_warp();
@@ -78,7 +85,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     const int split = bid_x(), splits = nbid_x(), kv = bid_y();
     const int w = warp(), r = lane() / 4, c = lane() % 4;
     half_t *stages = (half_t *)smem() + w * ${st * 2 * bn * pad};
-    unsigned *q_s = (unsigned *)(smem() + ${q_at}); /* [${8 * halves}][${d // 2}] pairs, zeros past head ${g - 1} */
+    unsigned *q_s = (unsigned *)(smem() + ${q_at}); /* [${used}][${d // 2}] pairs, zeros past head ${g - 1} */
     struct segment *segment = (struct segment *)(smem() + ${segments_at});
 
     grid_launch_next();
@@ -118,7 +125,11 @@ ${indent}        ahead_in++;
 ${indent}    int from = (ahead - segment[ahead_in].first_tile) * ${bn};
 ${indent}    i64 at = (i64)(segment[ahead_in].row + from) * ${d};
 ${indent}    load_tile(stages + ahead_stage * ${2 * bn * pad}, k_head + at, v_head + at, segment[ahead_in].len - from);
+${indent}}${cg == 2 and " else {" or ""}
+% if cg == 2 then
+${indent}    cp_async_commit();
 ${indent}}
+% end
 ${indent}cp_async_commit();
 ${indent}ahead += ${wp};
 ${indent}ahead_stage = ahead_stage == ${st - 1} ? 0 : ahead_stage + 1;
@@ -129,7 +140,7 @@ ${indent}ahead_stage = ahead_stage == ${st - 1} ? 0 : ahead_stage + 1;
 
     /* 3. The queries. */
     grid_wait();
-    for (int i = tid(); i < ${8 * halves * d // 2}; i += ${threads})
+    for (int i = tid(); i < ${used * d // 2}; i += ${threads})
         q_s[i] = i < ${g * d // 2} ? ((const unsigned *)(q + (i64)kv * ${g * d}))[i] : 0;
     sync_block();
 
@@ -170,21 +181,21 @@ ${indent}ahead_stage = ahead_stage == ${st - 1} ? 0 : ahead_stage + 1;
     }
 
     /* 5. The tiles. */
-% if q_in_registers then
+% if qr == 1 then
     unsigned qa[${d // 16}][4];
 % else
-    unsigned *turned = (unsigned *)(smem() + ${turned_at}) + w * ${8 * pad};
+    unsigned *turned = (unsigned *)(smem() + ${turned_at}) + w * ${used * pad // 2};
 % end
     int in = 0, turned_for = -1, stage = 0;
     for (int tile = w; tile < tiles; tile += ${wp}) {
-        cp_async_wait(${st - 2});
+        cp_async_wait(${cg * (st - 1) - 1});
         sync_warp();
 %   ask("        ")
         while (tile >= segment[in + 1].first_tile)
             in++;
         if (turned_for != in) {
             turned_for = in;
-            turn_query(${q_in_registers and "qa" or "turned"}, q_s, rot + (i64)segment[in].turn * ${d // 2});
+            turn_query(${qr == 1 and "qa" or "turned"}, q_s, rot + (i64)segment[in].turn * ${d // 2});
         }
         const int from = (tile - segment[in].first_tile) * ${bn}, n = segment[in].len - from;
         const half_t *k_s = stages + stage * ${2 * bn * pad}, *v_s = k_s + ${bn * pad};
@@ -196,9 +207,13 @@ ${indent}ahead_stage = ahead_stage == ${st - 1} ? 0 : ahead_stage + 1;
             s[i][0] = s[i][1] = s[i][2] = s[i][3] = 0.0f;
         UNROLL
         for (int i = 0; i < ${d // 16}; i++) {
-% if not q_in_registers then
+% if qr == 0 and halves == 2 then
             unsigned q4[4];
             ldmatrix_x4(q4, (half_t *)turned + lane() % 16 * ${pad} + i * 16 + lane() / 16 * 8);
+% elseif qr == 0 then
+            unsigned q2[2];
+            ldmatrix_x2(q2, (half_t *)turned + lane() % 8 * ${pad} + i * 16 + lane() / 8 % 2 * 8);
+            const unsigned q4[4] = {q2[0], 0, q2[1], 0};
 % end
             UNROLL
             for (int j = 0; j < ${bn // 16}; j++) {
@@ -239,6 +254,10 @@ ${indent}ahead_stage = ahead_stage == ${st - 1} ? 0 : ahead_stage + 1;
 % end
             }
         }
+% if cg == 2 then
+        cp_async_wait(${2 * (st - 1)}); /* the values of this tile, too */
+        sync_warp();
+% end
         unsigned pa[${bn // 16}][4];
         UNROLL
         for (int i = 0; i < ${bn // 8}; i++) {

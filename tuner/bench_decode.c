@@ -166,9 +166,9 @@ static int time_parts(struct decode_bench *c, int parts, int moving, bool overla
 void decode_bench_grids(struct decode_bench *c, const struct kernel *decode, const struct kernel *merge)
 {
     const struct bench *b = c->b;
-    c->splits = attn_decode_splits(b->dev.facts.sms, bench_blocks(b, decode), b->kv_heads, c->rows);
-    c->slices = attn_merge_slices(b->dev.facts.sms, c->cascades, c->rows,
-                                  (int)merge->gen.threads * (int)gen_value(&merge->gen, "u"));
+    int sms = b->dev.facts.sms, blocks = attn_decode_share(&decode->gen, bench_blocks(b, decode));
+    c->splits = attn_decode_splits(sms, blocks, b->kv_heads, c->rows);
+    c->slices = attn_merge_slices(&merge->gen, sms, c->cascades, c->rows);
 }
 
 int decode_bench_open(struct decode_bench *c, struct bench *b, int window, struct err *err)

@@ -224,7 +224,8 @@ int predict_decode(struct predict_job *job, struct err *err)
     /* Tiles come from DRAM, once each. */
     job->machine.copy_bytes = BUS_OF_PEAK * gpu->dram_gbs / job->machine.clock_ghz / gpu->sms;
     job->machine.copy_latency = DRAM_CYCLES;
-    struct predict_grid grid = {.work = decode_turns, .resident = job->occupancy.blocks};
+    struct predict_grid grid = {.work = decode_turns,
+                                .resident = attn_decode_share(job->in->spec, job->occupancy.blocks)};
     struct machine_load load;
     struct predict_counts counts = decode_counts(job);
     fill_turns(job, &counts, false, 1, grid.turn, &load);

@@ -72,7 +72,7 @@ static int merge_stream(struct predict_job *job, struct stream *s, struct err *e
         return -1;
     double threads = job->in->spec->threads, u = (double)predict_param(job, "u", 1),
            r = (double)predict_param(job, "r", 1), d = (double)predict_param(job, "d", 64);
-    double slices = attn_merge_slices(job->in->gpu->sms, (int)fmax(cascades, 1), (int)keys, (int)(threads * u));
+    double slices = attn_merge_slices(job->in->spec, job->in->gpu->sms, (int)fmax(cascades, 1), (int)keys);
     double share = r >= 4 * threads / 32 ? 8 : 32;
     double heads = ceil(r / (threads / share)) * ceil(splits / share);
     double outputs = ceil(ceil(r * d / 4 / slices) / 8) * (ceil(splits / (threads / 8) / 2) + 0.3);

@@ -8,8 +8,9 @@ kernel {
     { "t", "data type", values = { "fp16", "bf16" }, default = "bf16" },
   },
   tile = {
-    { "wp", "warps per block", values = { 4, 8, 16 }, default = 4 },
-    { "u", "rows in flight a thread", values = { 1, 2, 4 }, default = "r <= 4 and 4 or r <= 8 and 2 or 1" },
+    { "wp", "warps per block", values = { 2, 4, 8, 16 }, default = 4 },
+    { "u", "rows in flight a thread", values = { 1, 2, 4, 8 }, default = "r <= 4 and 4 or r <= 8 and 2 or 1" },
+    { "bs", "blocks a multiprocessor at the least", values = { 1, 2, 4, 8 }, default = 2 },
   },
   derive = {
     { "parts_at", "(12 * r + 15) // 16 * 16" },
@@ -19,6 +20,8 @@ kernel {
   launch = { threads = "32 * wp", smem = "columns_at + (r > 16 and reduce == 'median' and r * 32 * wp * 4 or 0)", min_blocks = 1 },
   limits = {
     { "runs", "threads > 34", "a thread for each run" },
+    { "registers", "u * math.min(r, 16) <= 64", "the rows in flight must fit a thread's registers" },
+    { "room", "bs * threads <= threads_per_sm and bs * (smem + smem_reserved) <= smem_per_sm", "the blocks must run at once" },
   },
   args  = { "keys", "cascades", "splits" },
   bytes = "cascades * (keys * (r * 4 + 8) + r * (splits * (d * 4 + 8) + d * 2))",
