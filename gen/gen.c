@@ -125,10 +125,10 @@ int gen_resolve(struct gen *g, const char *kernel, const char *gpu, const struct
     return fill_kernel(g, resolve_protected, kernel, gpu, params, nparams, out, err);
 }
 
-static int template_text_protected(lua_State *L)
+static int essence_protected(lua_State *L)
 {
     struct render_call *c = lua_touserdata(L, 1);
-    gen_push_function(L, "gen/spec.lua", "template_text");
+    gen_push_function(L, "gen/spec.lua", "essence");
     lua_pushstring(L, c->kernel);
     lua_pushstring(L, c->gpu);
     gen_push_params(L, c->params, c->nparams);
@@ -137,11 +137,11 @@ static int template_text_protected(lua_State *L)
     return 0;
 }
 
-int gen_template_text(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
-                      char **text, struct err *err)
+int gen_essence(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
+                char **text, struct err *err)
 {
     struct render_call c = {.kernel = kernel, .gpu = gpu, .params = params, .nparams = nparams};
-    int status = gen_protect(g, template_text_protected, &c, err);
+    int status = gen_protect(g, essence_protected, &c, err);
     *text = c.text;
     return status;
 }

@@ -66,10 +66,10 @@ int gen_resolve(struct gen *g, const char *kernel, const char *gpu, const struct
 int gen_check(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
               struct err *err);
 
-/* The text of all templates that a kernel is rendered from, one after the other: results of a kernel hold for this text. The caller
- * frees *text. */
-int gen_template_text(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
-                      char **text, struct err *err);
+/* What of a rendered kernel decides what it does: results of a kernel hold as long as this text is the same. It has no comments, no name
+ * and no function of the prelude that the kernel does not come to. The caller frees *text. */
+int gen_essence(struct gen *g, const char *kernel, const char *gpu, const struct gen_param *params, int nparams,
+                char **text, struct err *err);
 
 /* Value of a resolved parameter; asserts that it exists. */
 long gen_value(const struct gen_kernel *k, const char *name);

@@ -400,11 +400,45 @@ function M.render(kernel, gpu_name, given)
   return out
 end
 
--- All text that the kernel is rendered from: whoever keeps results of it can tell whether they are of this text.
-function M.template_text(kernel, gpu_name, given)
-  local out = {}
-  for i, file in ipairs(M.render(kernel, gpu_name, given).files) do out[i] = read_file(file) end
-  return table.concat(out)
+-- The prelude's functions by name, and what stands beside them (types, macros).
+local function definitions(prelude)
+  local of, beside, name = {}, {}, nil
+  for line in prelude:gmatch("[^\n]+") do
+    local begins = not name and (line:match("^DEVICE [^(]-([%w_]+)%(") or line:match("^static [^(]-([%w_]+)%("))
+    if begins then
+      name, of[begins] = begins, {}
+    end
+    local to = name and of[name] or beside
+    to[#to + 1] = line
+    if line:match("^}") or begins and line:match("}$") then name = nil end
+  end
+  for k, lines in pairs(of) do of[k] = table.concat(lines, "\n") end
+  return of, table.concat(beside, "\n")
+end
+
+-- What of a rendered kernel decides what it does: no comments, no name, and of the prelude's functions those that it comes to. Results of
+-- a kernel hold as long as this text stays the same.
+function M.essence(kernel, gpu_name, given)
+  local out = M.render(kernel, gpu_name, given)
+  local text = out.text:gsub(out.name, "kernel")
+  local from, first = text:find(PRELUDE_BEGIN, 1, true)
+  local last, to = text:find(PRELUDE_END, 1, true)
+  local function bare(part) return (part:gsub("/%*.-%*/", ""):gsub("[ \t]+\n", "\n")) end
+  local body = bare(text:sub(to + 1))
+  local of, beside = definitions(bare(text:sub(first + 1, last - 1)))
+  local parts, seen = { out.arch, beside }, {}
+  local function add(part)
+    for word in part:gmatch("[%a_][%w_]*") do
+      if of[word] and not seen[word] then
+        seen[word] = true
+        add(of[word])
+      end
+    end
+    parts[#parts + 1] = part
+  end
+  add(beside)
+  add(body)
+  return table.concat(parts, "\n")
 end
 
 -- The host's prelude for the same spec, with the marker lines.

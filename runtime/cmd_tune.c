@@ -319,10 +319,8 @@ static int read_trials(const struct tune_command *c, struct trials *t, struct er
     char path[700];
     struct err missing;
     log_path(c, path);
-    if (c->simulate || c->log) {
-        const char *log = c->simulate ? c->simulate : c->log, *dot = strrchr(log, '.');
-        return dot && !strcmp(dot, ".json") ? t4_read(log, t, err) : trials_open(t, log, false, err);
-    }
+    if (c->simulate || c->log)
+        return trials_load(t, c->simulate ? c->simulate : c->log, err);
     if (access(path, R_OK) != 0 || trials_open(t, path, false, &missing) != 0)
         memset(t, 0, sizeof *t);
     return 0;
@@ -440,8 +438,8 @@ int cmd_tune(int argc, char **argv, struct err *err)
         {"--log", NULL, OPTION_TEXT, &c.log, "FILE",
          "trial log (trials/GPU.jsonl in the cache folder); to look at, also a T4 file, FILE.json", 0, 0, NULL},
         {"--wisdom", NULL, OPTION_TEXT, &c.wisdom, "FILE", "wisdom file to add the results to", 0, 0, NULL},
-        {"--simulate", NULL, OPTION_TEXT, &c.simulate, "FILE", "take times from this trial log instead of a GPU", 0, 0,
-         NULL},
+        {"--simulate", NULL, OPTION_TEXT, &c.simulate, "FILE",
+         "take times from this trial log (or T4 file, FILE.json) instead of a GPU", 0, 0, NULL},
         {"--predict", NULL, OPTION_FLAG, &c.predict, NULL,
          "measure nothing: predict the best tiles of --gpu (a6000,a100,h200), with reasons, and keep them as wisdom", 0,
          0, NULL},

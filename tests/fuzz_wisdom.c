@@ -39,7 +39,7 @@ static void fill_trials(void)
     struct trial *t = here.trial;
     for (int i = 0; i < 2; i++) {
         snprintf(t[i].gpu, sizeof t[i].gpu, "%s", here.space.gpu.name);
-        snprintf(t[i].revision, sizeof t[i].revision, "%s", here.space.revision);
+        snprintf(t[i].revision, sizeof t[i].revision, "%s", tune_space_revision(&here.space, here.space.valid[0]));
         t[i].problem = here.space.problem;
         tune_space_config(&here.space, here.space.valid[i], &t[i].config);
         t[i].compile_ms = 210.5;

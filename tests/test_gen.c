@@ -1,5 +1,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -209,6 +210,61 @@ static void lines_lead_back_to_the_template(void **state)
     gen_kernel_free(&k);
 }
 
+/* Whether axpy's essence, with a file of the home replaced, is what it was. */
+static bool same_essence(struct fixture *f, const char *path, const char *text)
+{
+    struct gen *g;
+    struct err err = {""};
+    char *before = NULL, *after = NULL;
+    const struct gen_param p[] = {{"n", "8"}};
+    char file[200];
+    snprintf(file, sizeof file, "%s/%s", f->home.path, path);
+    char *was = gen_home_read(file);
+    if (gen_essence(f->gen, "axpy", "a100", p, 1, &before, &err) != 0)
+        fail_msg("%s", err.msg);
+    gen_home_write(&f->home, path, text);
+    if (gen_open(&g, f->home.path, &err) != 0 || gen_essence(g, "axpy", "a100", p, 1, &after, &err) != 0)
+        fail_msg("%s", err.msg);
+    gen_home_write(&f->home, path, was);
+    bool same = !strcmp(before, after);
+    gen_close(g);
+    free(was);
+    free(before);
+    free(after);
+    return same;
+}
+
+/* Comments, a parameter that changes nothing but the name, and functions that the kernel does not come to, do not count; one that it
+ * comes to by way of another does. */
+static void essence_is_what_decides(void **state)
+{
+    struct fixture *f = *state;
+#define MACROS "#define KERNEL(n, t, b) void n\n#define DEVICE static inline\nextern unsigned char smem_bytes[];\n"
+#define USED                                                                                                           \
+    "DEVICE int id(void) { return 3; } /* of this thread */\nDEVICE int tid(void)\n{\n    return id();\n}\n"           \
+    "DEVICE int bid_x(void) { return 0; }\nDEVICE unsigned char *smem(void) { return smem_bytes; }\n"
+    static const char prelude[] = "templates/prelude_cuda.cu.t",
+                      other[] = "DEVICE int lane(void)\n{\n    return 1;\n}\n";
+    gen_home_write(&f->home, prelude, MACROS USED);
+    assert_true(same_essence(f, prelude, MACROS "/* Where it is,\n * of 32. */\n" USED));
+    char text[1000];
+    snprintf(text, sizeof text, "%s%s%s", MACROS, other, USED);
+    assert_true(same_essence(f, prelude, text));
+    snprintf(text, sizeof text, "%s", MACROS USED);
+    *strchr(strstr(text, "return 3"), '3') = '4';
+    assert_false(same_essence(f, prelude, text));
+    assert_false(
+        same_essence(f, "templates/axpy.cu.t", "KERNEL(${name}, ${threads}, 1)(int *y)\n{\n    y[0] = tid();\n}\n"));
+    char *one = NULL, *two = NULL;
+    struct err err = {""};
+    assert_int_equal(gen_essence(f->gen, "axpy", "a100", PARAMS({"n", "8"}), &one, &err), 0);
+    assert_int_equal(gen_essence(f->gen, "axpy", "a100", PARAMS({"n", "12"}), &two, &err), 0);
+    assert_string_not_equal(one, two);
+    assert_null(strstr(one, "axpy__"));
+    free(one);
+    free(two);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, gen_fixture_open, gen_fixture_close)
@@ -222,6 +278,7 @@ int main(void)
         T(bad_declarations_name_file_and_field),
         T(home_must_hold_something),
         T(lines_lead_back_to_the_template),
+        T(essence_is_what_decides),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

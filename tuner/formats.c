@@ -89,6 +89,15 @@ static void add_measurement(cJSON *list, const char *name, double value, const c
     cJSON_AddItemToArray(list, m);
 }
 
+static void add_words(cJSON *list, const char *name, const char *words)
+{
+    cJSON *m = cJSON_CreateObject();
+    cJSON_AddStringToObject(m, "name", name);
+    cJSON_AddStringToObject(m, "value", words);
+    cJSON_AddStringToObject(m, "unit", "");
+    cJSON_AddItemToArray(list, m);
+}
+
 static void add_result(cJSON *results, const struct tune_space *s, int config, const struct trial *t)
 {
     cJSON *r = cJSON_CreateObject();
@@ -122,24 +131,10 @@ static void add_result(cJSON *results, const struct tune_space *s, int config, c
         if (t->regs > 0)
             add_measurement(list, counts[i].name, value, counts[i].unit);
     }
-    if (t->message[0]) {
-        cJSON *m = cJSON_CreateObject();
-        cJSON_AddStringToObject(m, "name", "message");
-        cJSON_AddStringToObject(m, "value", t->message);
-        cJSON_AddStringToObject(m, "unit", "");
-        cJSON_AddItemToArray(list, m);
-    }
+    add_words(list, "revision", t->revision);
+    if (t->message[0])
+        add_words(list, "message", t->message);
     cJSON_AddItemToArray(results, r);
-}
-
-/* The revision of the templates that the trials are of: the last one's. */
-static const char *revision_of(const struct trials *t, const struct tune_space *s)
-{
-    const char *revision = s->revision;
-    for (int i = 0; i < t->n; i++)
-        if (!strcmp(t->trial[i].gpu, s->gpu.name) && tune_problem_equal(&t->trial[i].problem, &s->problem))
-            revision = t->trial[i].revision;
-    return revision;
 }
 
 int t4_write(const struct trials *t, const struct tune_space *s, const char *path, struct err *err)
@@ -150,7 +145,6 @@ int t4_write(const struct trials *t, const struct tune_space *s, const char *pat
     cJSON *head = cJSON_AddObjectToObject(doc, "weir");
     cJSON_AddStringToObject(head, "kernel", s->problem.kernel);
     cJSON_AddStringToObject(head, "gpu", s->gpu.name);
-    cJSON_AddStringToObject(head, "revision", revision_of(t, s));
     add_pairs(head, "shape", &s->problem.shape);
     add_pairs(head, "sizes", &s->problem.sizes);
     if (each_trial(t, s, cJSON_AddArrayToObject(doc, "results"), add_result, err) < 0) {

@@ -6,13 +6,16 @@
 
 #include "trials.h"
 
-/* All trials of a space (of any revision of the templates), as T4 (schema 1.0.0). What T4 has no place for stands beside the results
- * under "weir": kernel, GPU, revision, shape, sizes. -1 also where there are none. */
+/* All trials of a space (of any revision), as T4 (schema 1.0.0). What T4 has no place for stands beside the results under "weir": kernel,
+ * GPU, shape, sizes; and a trial's revision and message among its measurements. -1 also where there are none. */
 int t4_write(const struct trials *t, const struct tune_space *s, const char *path, struct err *err);
 
 /* Reads a T4 file that t4_write made back into a log in memory, which cannot be added to. Free with trials_close. -1 with one line naming
  * file and place. */
 int t4_read(const char *path, struct trials *out, struct err *err);
+
+/* Trials to look at: a journal, or where the name ends in .json a T4 file. Free with trials_close. */
+int trials_load(struct trials *out, const char *path, struct err *err);
 
 /* The space as T1: parameters with their values, and the restrictions as conditions over them in Python, shape and GPU filled in. */
 int t1_write(const struct tune_space *s, const char *path, struct err *err);

@@ -69,7 +69,6 @@ static int read_head(const cJSON *doc, struct trial *t)
     const cJSON *head = cJSON_GetObjectItemCaseSensitive(doc, "weir");
     return copy_text(t->problem.kernel, sizeof t->problem.kernel, text_of(head, "kernel")) ||
                    copy_text(t->gpu, sizeof t->gpu, text_of(head, "gpu")) ||
-                   copy_text(t->revision, sizeof t->revision, text_of(head, "revision")) ||
                    read_pairs(cJSON_GetObjectItemCaseSensitive(head, "shape"), &t->problem.shape) ||
                    read_pairs(cJSON_GetObjectItemCaseSensitive(head, "sizes"), &t->problem.sizes)
                ? -1
@@ -106,6 +105,8 @@ static void read_measurement(const cJSON *m, struct trial *t)
         t->spread_ms = v;
     else if (!strcmp(name, "error") && correct)
         t->error = v;
+    else if (!strcmp(name, "revision") && text)
+        copy_text(t->revision, sizeof t->revision, text);
     else if (!strcmp(name, "message") && text)
         snprintf(t->message, sizeof t->message, "%s", text);
 }
@@ -157,8 +158,7 @@ int t4_read(const char *path, struct trials *out, struct err *err)
         const char *at = cJSON_GetErrorPtr();
         err_set(err, "%s: damaged JSON at byte %ld", path, at ? (long)(at - text) : 0L);
     } else if (read_head(doc, &shared) != 0)
-        err_set(err, "%s: \"weir\" does not say kernel, gpu, revision, shape and sizes; results of another program?",
-                path);
+        err_set(err, "%s: \"weir\" does not say kernel, gpu, shape and sizes; results of another program?", path);
     else if (!cJSON_IsArray(results))
         err_set(err, "%s: \"results\" is no list", path);
     else if ((out->trial = err_calloc((size_t)cJSON_GetArraySize(results) + 1, sizeof *out->trial, path, err))) {
@@ -181,4 +181,10 @@ int t4_read(const char *path, struct trials *out, struct err *err)
     if (status != 0)
         trials_close(out);
     return status;
+}
+
+int trials_load(struct trials *out, const char *path, struct err *err)
+{
+    const char *dot = strrchr(path, '.');
+    return dot && !strcmp(dot, ".json") ? t4_read(path, out, err) : trials_open(out, path, false, err);
 }

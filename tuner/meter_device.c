@@ -391,7 +391,7 @@ void meter_begin_trial(const struct tune_space *s, int config, struct trial *out
 {
     memset(out, 0, sizeof *out);
     snprintf(out->gpu, sizeof out->gpu, "%s", s->gpu.name);
-    memcpy(out->revision, s->revision, sizeof out->revision);
+    snprintf(out->revision, sizeof out->revision, "%s", tune_space_revision(s, config));
     out->problem = s->problem;
     tune_space_config(s, config, &out->config);
     out->at = (long)time(NULL);

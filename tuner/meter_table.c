@@ -1,4 +1,5 @@
 /* A simulated GPU: times from trials that were made earlier. */
+#include "formats.h"
 #include "meter.h"
 
 #include <stdlib.h>
@@ -34,10 +35,13 @@ static int table_measure(struct meter *m, const struct tune_space *s, int config
     struct table_meter *t = m->state;
     if (t->space != s && look_up_space(t, s, err) != 0)
         return -1;
+    meter_begin_trial(s, config, out);
     if (t->slot[config]) {
-        *out = *t->slot[config];
+        struct trial now = *t->slot[config]; /* a trial of the text that there is: a rerun need not make it again */
+        memcpy(now.revision, out->revision, sizeof now.revision);
+        now.config = out->config;
+        *out = now;
     } else {
-        meter_begin_trial(s, config, out);
         out->validity = TRIAL_CONSTRAINTS;
         snprintf(out->message, sizeof out->message, "the simulated times do not hold it");
     }
@@ -68,7 +72,7 @@ int meter_table_open(struct meter *m, const char *path, struct err *err)
 {
     struct table_meter *t = err_calloc(1, sizeof *t, "the meter", err);
     *m = (struct meter){t, {{0}, 0, 0, 0, 0, 0, 0, 0, 0}, 1, table_ahead, table_measure, table_leave, table_close};
-    if (t && trials_open(&t->trials, path, false, err) == 0) {
+    if (t && trials_load(&t->trials, path, err) == 0) {
         if (t->trials.n > 0)
             return 0;
         err_set(err, "%s: holds no trials to simulate a GPU with", path);

@@ -18,21 +18,30 @@ bool tune_problem_equal(const struct tune_problem *a, const struct tune_problem 
     return !strcmp(a->kernel, b->kernel) && pairs_equal(&a->shape, &b->shape) && pairs_equal(&a->sizes, &b->sizes);
 }
 
-/* A kernel's templates do not depend on the config, but only a valid one can be rendered. */
-static int find_revision(struct tune_space *s, const struct gen_param *params, int n, struct err *err)
+static int hash_config(const struct tune_space *s, int config, char revision[REVISION_MAX])
 {
+    struct gen_param params[TUNE_PARAMS_MAX];
+    struct pairs tile;
     char *text = NULL;
     struct sha256 sha;
     unsigned char digest[32];
-    if (gen_template_text(s->gen, s->problem.kernel, s->gpu_arg, params, n, &text, err) != 0)
+    int n = tune_space_params(s, config, &tile, params);
+    if (gen_essence(s->gen, s->problem.kernel, s->gpu_arg, params, n, &text, NULL) != 0)
         return -1;
     sha256_begin(&sha);
     sha256_add(&sha, text, strlen(text));
     sha256_end(&sha, digest);
     for (int i = 0; i < (REVISION_MAX - 1) / 2; i++)
-        snprintf(s->revision + 2 * i, 3, "%02x", digest[i]);
+        snprintf(revision + 2 * i, 3, "%02x", digest[i]);
     free(text);
     return 0;
+}
+
+const char *tune_space_revision(const struct tune_space *s, int config)
+{
+    if (!s->revision[config][0] && hash_config(s, config, s->revision[config]) != 0)
+        return "";
+    return s->revision[config];
 }
 
 static void count_cut(struct tune_space *s, const char *name)
@@ -70,8 +79,6 @@ static int read_facts(struct tune_space *s, struct err *err)
         if (gen_resolve(s->gen, s->problem.kernel, s->gpu_arg, params, n, &k, err) != 0)
             return -1;
     }
-    if (find_revision(s, params, n, err) != 0)
-        return -1;
     n = pairs_params(&s->problem.sizes, params, 0);
     return gen_work(s->gen, &k, params, n, &s->bytes, &s->flops, err);
 }
@@ -95,7 +102,8 @@ int tune_space_open(struct tune_space *s, struct gen *g, const char *gpu, const 
     if (gen_gpu(g, gpu, &s->gpu, err) != 0 || gen_space(g, problem->kernel, gpu, params, n, &s->all, err) != 0)
         return -1;
     s->valid = err_alloc((size_t)s->all.nconfigs + 1, sizeof *s->valid, "a tuning space", err);
-    if (!s->valid)
+    s->revision = err_calloc((size_t)s->all.nconfigs + 1, sizeof *s->revision, "a tuning space", err);
+    if (!s->valid || !s->revision)
         goto failed;
     for (int i = 0; i < s->all.nconfigs; i++)
         if (!s->all.config[i].broken[0])
@@ -115,6 +123,7 @@ void tune_space_close(struct tune_space *s)
 {
     gen_space_free(&s->all);
     free(s->valid);
+    free(s->revision);
     memset(s, 0, sizeof *s);
 }
 
@@ -125,16 +134,38 @@ void tune_space_config(const struct tune_space *s, int config, struct pairs *til
         pairs_put_long(tile, s->all.tile[i], s->all.config[config].value[i], NULL);
 }
 
-int tune_space_find(const struct tune_space *s, const struct pairs *tile)
+/* The config with these values, one for each tile parameter. */
+static int find_values(const struct tune_space *s, const long *value)
 {
     for (int c = 0; c < s->all.nconfigs; c++) {
         int same = 0;
-        while (same < s->all.ntile && pairs_long(tile, s->all.tile[same], -1) == s->all.config[c].value[same])
+        while (same < s->all.ntile && value[same] == s->all.config[c].value[same])
             same++;
         if (same == s->all.ntile)
             return c;
     }
     return -1;
+}
+
+int tune_space_find(const struct tune_space *s, const struct pairs *tile)
+{
+    long value[PAIRS_MAX];
+    struct gen_param params[TUNE_PARAMS_MAX];
+    struct gen_kernel k;
+    bool whole = true;
+    for (int i = 0; i < s->all.ntile; i++) {
+        whole = whole && pairs_get(tile, s->all.tile[i]);
+        value[i] = pairs_long(tile, s->all.tile[i], -1);
+    }
+    if (!whole) {
+        int n = pairs_params(tile, params, pairs_params(&s->problem.shape, params, 0));
+        if (gen_resolve(s->gen, s->problem.kernel, s->gpu_arg, params, n, &k, NULL) != 0)
+            return -1;
+        for (int i = 0; i < s->all.ntile; i++)
+            value[i] = gen_value(&k, s->all.tile[i]);
+        gen_kernel_free(&k);
+    }
+    return find_values(s, value);
 }
 
 int tune_space_params(const struct tune_space *s, int config, struct pairs *tile,

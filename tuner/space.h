@@ -9,7 +9,7 @@
 #include "gen/gen.h"
 #include "runtime/pairs.h"
 
-enum { REVISION_MAX = 17, CUTS_MAX = 24 };
+enum { REVISION_MAX = 17 /* 16 digits */, CUTS_MAX = 24 };
 
 /* What is tuned. Trials and wisdom are keyed by it. */
 struct tune_problem {
@@ -27,9 +27,9 @@ struct tune_space {
     struct tune_problem problem;
     struct gen *gen; /* the caller's */
     struct gen_gpu gpu;
-    char gpu_arg[GEN_GPU_MAX];   /* what gen_* calls take for it: its name, or the file that describes it */
-    char revision[REVISION_MAX]; /* of the kernel's templates, as hex: trials of another one say nothing */
-    struct gen_space all;        /* every combination of tile values */
+    char gpu_arg[GEN_GPU_MAX];      /* what gen_* calls take for it: its name, or the file that describes it */
+    struct gen_space all;           /* every combination of tile values */
+    char (*revision)[REVISION_MAX]; /* [all.nconfigs] for tune_space_revision, "" while nobody asked; owned */
     int nvalid;
     int *valid;     /* [nvalid] the configs that no restriction refuses, as indices into all.config; owned */
     int by_default; /* the config of the kernel's defaults, among all; -1: this GPU refuses it */
@@ -50,8 +50,12 @@ void tune_space_close(struct tune_space *s);
 /* The tile of a config (index into all.config) as names and values. */
 void tune_space_config(const struct tune_space *s, int config, struct pairs *tile);
 
-/* The config (index into all.config) with this tile, or -1. */
+/* The config (index into all.config) with this tile, or -1. Parameters that the tile does not name, because they came into the space after
+ * it was written down, have their defaults. */
 int tune_space_find(const struct tune_space *s, const struct pairs *tile);
+
+/* Of which text a valid config is rendered, as hex (gen_essence): trials of another text say nothing. "" where it cannot be rendered. */
+const char *tune_space_revision(const struct tune_space *s, int config);
 
 /* Parameters of a config for gen_* calls: shape, then tile. They point into the space's problem and *tile. */
 enum { TUNE_PARAMS_MAX = 2 * PAIRS_MAX };

@@ -296,18 +296,25 @@ int trials_add(struct trials *t, const struct trial *trial, struct err *err)
 
 /* ------------------------------------------------------------------------------------------------ look-up */
 
-static bool of_space(const struct trial *t, const struct tune_space *s, bool any_revision)
+static bool of_space(const struct trial *t, const struct tune_space *s)
 {
-    return !strcmp(t->gpu, s->gpu.name) && (any_revision || !strcmp(t->revision, s->revision)) &&
-           tune_problem_equal(&t->problem, &s->problem);
+    return !strcmp(t->gpu, s->gpu.name) && tune_problem_equal(&t->problem, &s->problem);
+}
+
+/* The config that a trial of the space is of, -1 where it is none, or of another text than it has now. */
+static int config_of(const struct trial *t, const struct tune_space *s, bool any_revision)
+{
+    int config = of_space(t, s) ? tune_space_find(s, &t->config) : -1;
+    if (config >= 0 && !any_revision &&
+        (s->all.config[config].broken[0] || strcmp(t->revision, tune_space_revision(s, config)) != 0))
+        return -1;
+    return config;
 }
 
 const struct trial *trials_find(const struct trials *t, const struct tune_space *s, int config)
 {
-    struct pairs tile;
-    tune_space_config(s, config, &tile);
     for (int i = t->n - 1; i >= 0; i--)
-        if (of_space(&t->trial[i], s, false) && pairs_equal(&t->trial[i].config, &tile))
+        if (of_space(&t->trial[i], s) && config_of(&t->trial[i], s, false) == config)
             return &t->trial[i];
     return NULL;
 }
@@ -316,7 +323,7 @@ void trials_of_space(const struct trials *t, const struct tune_space *s, bool an
 {
     memset(slot, 0, (size_t)s->all.nconfigs * sizeof *slot);
     for (int i = 0; i < t->n; i++) {
-        int config = of_space(&t->trial[i], s, any_revision) ? tune_space_find(s, &t->trial[i].config) : -1;
+        int config = config_of(&t->trial[i], s, any_revision);
         if (config >= 0)
             slot[config] = &t->trial[i];
     }

@@ -24,7 +24,7 @@ enum { TRIAL_RUNS_MAX = 24 };
 
 struct trial {
     char gpu[48];                /* name in gpus.lua */
-    char revision[REVISION_MAX]; /* of the templates */
+    char revision[REVISION_MAX]; /* tune_space_revision of the config then */
     struct tune_problem problem;
     struct pairs config;
     enum trial_validity validity;
@@ -59,11 +59,11 @@ int trials_refresh(struct trials *t, struct err *err);
 /* Appends to the journal, on disk before it returns to memory's list. */
 int trials_add(struct trials *t, const struct trial *trial, struct err *err);
 
-/* The last trial of a config, or NULL (until the next trials_add). Trials of other revisions of the templates do not count. */
+/* The last trial of a config, or NULL (until the next trials_add). Trials of a config that is rendered as another text now do not count. */
 const struct trial *trials_find(const struct trials *t, const struct tune_space *s, int config);
 
 /* Fills slot[config] (indices into s->all.config) with the last trial of each, NULL where there is none: for whole spaces. The
- * pointers hold until the next trials_add or trials_refresh. any_revision: also trials of other templates, as simulation wants. */
+ * pointers hold until the next trials_add or trials_refresh. any_revision: also trials of other texts, as simulation wants. */
 void trials_of_space(const struct trials *t, const struct tune_space *s, bool any_revision, const struct trial **slot);
 
 /* A time that a file gives as a trial's `at`: 0 where it is none. */
