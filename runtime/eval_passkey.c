@@ -114,9 +114,9 @@ static void print_row(const struct passkey_options *o, const char *label, int to
     for (int d = 0; d < o->depths; d++)
         total += count_bits(row->found[d]);
     if (first)
-        printf("%8s  %-40s %7s  %s\n", "tokens", "setting", "found", "by depth, from the beginning to the end");
+        printf("%8s  %-48s %7s  %s\n", "tokens", "setting", "found", "by depth, from the beginning to the end");
     snprintf(share, sizeof share, "%d/%d", total, o->depths * o->seeds);
-    printf("%8d  %-40s %7s  ", tokens, label, share);
+    printf("%8d  %-48s %7s  ", tokens, label, share);
     for (int d = 0; d < o->depths; d++) {
         int n = count_bits(row->found[d]);
         putchar(n == 0 ? '.' : n == o->seeds ? '#' : n > 9 ? '+' : '0' + n);
