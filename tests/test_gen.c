@@ -211,7 +211,7 @@ static void lines_lead_back_to_the_template(void **state)
 }
 
 /* Whether axpy's essence, with a file of the home replaced, is what it was. */
-static bool same_essence(struct fixture *f, const char *path, const char *text)
+static bool same_essence(struct gen_fixture *f, const char *path, const char *text)
 {
     struct gen *g;
     struct err err = {""};
@@ -238,7 +238,7 @@ static bool same_essence(struct fixture *f, const char *path, const char *text)
  * comes to by way of another does. */
 static void essence_is_what_decides(void **state)
 {
-    struct fixture *f = *state;
+    struct gen_fixture *f = *state;
 #define MACROS "#define KERNEL(n, t, b) void n\n#define DEVICE static inline\nextern unsigned char smem_bytes[];\n"
 #define USED                                                                                                           \
     "DEVICE int id(void) { return 3; } /* of this thread */\nDEVICE int tid(void)\n{\n    return id();\n}\n"           \
