@@ -75,11 +75,6 @@ const char *chat_family(const struct chat *c)
     return c->family;
 }
 
-void chat_restart(struct chat *c)
-{
-    c->begun = false;
-}
-
 bool chat_begun(const struct chat *c)
 {
     return c->begun;

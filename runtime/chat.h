@@ -25,9 +25,6 @@ const char *chat_family(const struct chat *c);
  * system: NULL for the template's own, "" for none; it counts on the first turn only. */
 int chat_turn(struct chat *c, const char *system, const char *user, struct ids *out, struct err *err);
 
-/* Begins anew: the next turn is a first one. */
-void chat_restart(struct chat *c);
-
 /* Whether there was a first turn; and, for a conversation out of a file, that there was one. */
 bool chat_begun(const struct chat *c);
 void chat_resume(struct chat *c);
