@@ -7,7 +7,7 @@
 --     about = "one query token against a part of the held keys",       one line, for --list and the emitted header
 --     template = "attn_decode.cu.t",                                   in templates/; this is the default
 --     shape = {                                                        what is computed, in the order of the name
---       { "d", "head dimension", values = { 64, 80, 96, 128, 256 } },
+--       { "d", "head dimension", values = head_dims },                 the list below
 --       { "g", "query heads per key head", min = 1, max = 16 },
 --       { "t", "data type", values = { "fp16", "bf16" }, default = "bf16" },
 --     },
@@ -46,6 +46,7 @@ local M = {}
 
 local PRELUDE_BEGIN, PRELUDE_END = "/* ---- prelude ---- */", "/* ---- end of prelude ---- */"
 local NAME_MAX, PARAMS_MAX, PARAM_NAME_MAX, INT_MAX = 159, 48, 23, 0x7fffffff
+local HEAD_DIMS = { 64, 80, 96, 128, 256 } -- `head_dims` in a declaration; backend_cuda.c refuses others
 M.int_max = INT_MAX -- the most that a parameter without values or max can be
 
 local LIBRARY = {
@@ -163,7 +164,7 @@ function M.declaration(name)
   local text = name:match("^[a-z0-9_]+$") and read_file(file)
   if not text then fail("unknown kernel '%s'; known: %s", name, table.concat(M.names(), ", ")) end
   local k
-  local names = setmetatable({ kernel = function(t) k = t end }, { __index = LIBRARY })
+  local names = setmetatable({ kernel = function(t) k = t end, head_dims = HEAD_DIMS }, { __index = LIBRARY })
   local chunk, message = load(text, "=" .. file, "t", template.strict(names))
   if not chunk then error(message, 0) end
   chunk()

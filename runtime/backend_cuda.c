@@ -249,7 +249,7 @@ static bool wants_bf16(const struct model *m, const struct backend_options *o)
 
 static int check_shape(const struct model_shape *s, struct err *err)
 {
-    static const int dims[] = {64, 80, 96, 128, 256};
+    static const int dims[] = {64, 80, 96, 128, 256}; /* gen/spec.lua has the list, this the sentence */
     for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
         if (s->head_dim == dims[i] && s->heads / s->kv_heads <= 16)
             return 0;

@@ -2,7 +2,7 @@ kernel {
   name  = "attn_decode",
   about = "one query token against a part of the held keys: partial (m, l, O), and the logits for the scores",
   shape = {
-    { "d", "head dimension", values = { 64, 80, 96, 128, 256 } },
+    { "d", "head dimension", values = head_dims },
     { "g", "query heads per key head", min = 1, max = 16 },
     { "t", "data type", values = { "fp16", "bf16" }, default = "bf16" },
   },

@@ -2,7 +2,7 @@ kernel {
   name  = "attn_merge",
   about = "combines the splits of attn_decode into outputs and updates the scores from its logits",
   shape = {
-    { "d", "head dimension", values = { 64, 80, 96, 128, 256 } },
+    { "d", "head dimension", values = head_dims },
     { "r", "query heads whose probabilities make one score: those of a key head, or of the layer", min = 1, max = 128 },
     { "reduce", "how they make it", values = { "mean", "max", "median" }, default = "mean" },
     { "t", "data type", values = { "fp16", "bf16" }, default = "bf16" },

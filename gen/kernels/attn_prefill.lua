@@ -2,7 +2,7 @@ kernel {
   name  = "attn_prefill",
   about = "a chunk of queries against the held keys, run by run, and the chunk itself, causal; O and log-sum-exp",
   shape = {
-    { "d", "head dimension", values = { 64, 80, 96, 128, 256 } },
+    { "d", "head dimension", values = head_dims },
     { "t", "data type", values = { "fp16", "bf16" }, default = "bf16" },
   },
   tile = {

@@ -2,7 +2,7 @@ kernel {
   name  = "attn_scores",
   about = "exact column sums of P with the decay's weights, one a key and query head, from the known log-sum-exp",
   shape = {
-    { "d", "head dimension", values = { 64, 80, 96, 128, 256 } },
+    { "d", "head dimension", values = head_dims },
     { "t", "data type", values = { "fp16", "bf16" }, default = "bf16" },
   },
   tile = {

@@ -2,7 +2,7 @@ kernel {
   name  = "attn_turn",
   about = "a chunk's queries and keys turned by their index in the chunk",
   shape = {
-    { "d", "head dimension", values = { 64, 80, 96, 128, 256 } },
+    { "d", "head dimension", values = head_dims },
     { "t", "data type", values = { "fp16", "bf16" }, default = "bf16" },
   },
   tile = {

@@ -2,7 +2,7 @@ kernel {
   name  = "cascade_update",
   about = "moves keys, values, scores and origins down the cascade for one part of a chunk, and places its tokens",
   shape = {
-    { "d", "head dimension", values = { 64, 80, 96, 128, 256 } },
+    { "d", "head dimension", values = head_dims },
     { "b", "tokens a span", min = 1, max = 4096 },
     { "t", "data type", values = { "fp16", "bf16" }, default = "bf16" },
   },
