@@ -1,9 +1,10 @@
 #!/bin/sh
 # What the cascade is worth on long texts, on a GPU (SmolLM2-135M-Instruct, window 2048): README's tables.
-#   tests/bench/quality_gpu.sh [ppl|select|passkey|seeds|variants]...     (no argument: all; minutes on an H200)
+#   tests/bench/quality_gpu.sh [ppl|select|passkey|places|seeds|variants]...  (no argument: all; four minutes on an H200)
 #   ppl       perplexity of prose at 2K to 64K tokens, by steps and spans
 #   select    the same text by who stays, and by chunk
 #   passkey   a pass key in 2K to 64K tokens, by steps and spans
+#   places    a pass key at 100 places of 4,096 and 6,144 tokens
 #   seeds     a pass key in 4,096 and 6,144 tokens, five keys for each of 20 places
 #   variants  the same by what an implementation might do differently
 # WEIR names the program (build/weir), MODEL the model, TEXT the prose; `make model text` fetches both. OPTIONS: more of weir's, as --gpu 0.
@@ -23,7 +24,7 @@ steps() {
     compare '-N 1' '--span 1' '' '--span 32' '-N 8 --span 1' '-N 8 --span 16' '-N 8 --span 32' -- "$@"
 }
 
-for part in ${@:-ppl select passkey seeds variants}; do
+for part in ${@:-ppl select passkey places seeds variants}; do
     echo "== $part"
     case $part in
     ppl) steps ppl -f "$text" --window 2048 --lengths 2048,4096,8192,16384,32768,65536 ;;
@@ -38,6 +39,10 @@ for part in ${@:-ppl select passkey seeds variants}; do
     passkey)
         steps passkey --window 2048 --lengths 2048,4096,8192,16384 --depths 20
         steps passkey --window 2048 --lengths 32768,65536 --depths 10
+        ;;
+    places)
+        compare '-N 1' '--preset paper' '--head-reduction max' '' '--span 32' -- \
+            passkey --window 2048 --lengths 4096,6144 --depths 100 --seed 11
         ;;
     seeds)
         compare '-N 1' '--preset paper' '--span 1' '--head-reduction max' '' '--head-reduction max --span-score mean' \
