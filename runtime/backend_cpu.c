@@ -215,11 +215,14 @@ static int attend(struct backend *be, int layer, struct err *err)
     size_t hidden = (size_t)c->shape->hidden, qkv = (size_t)c->qkv,
            heads = (size_t)c->shape->heads * (size_t)c->shape->head_dim;
     float *q = c->wide, *k = q + heads, *v = k + (qkv - heads) / 2;
+    const struct weave_layer w = cpu_woven(c, layer);
     norm(c, l->attn_norm, c->x, c->T);
-    cpu_linears(c, (struct cpu_linear[]){{l->wq, q, qkv, false}, {l->wk, k, qkv, false}, {l->wv, v, qkv, false}}, 3,
-                c->xn, hidden, c->T);
+    cpu_linears(
+        c,
+        (struct cpu_linear[]){{l->wq, w.wq, q, qkv, false}, {l->wk, w.wk, k, qkv, false}, {l->wv, w.wv, v, qkv, false}},
+        3, c->xn, hidden, c->T);
     cpu_attention(c, layer);
-    cpu_linears(c, &(struct cpu_linear){l->wo, c->x, hidden, true}, 1, c->att, heads, c->T);
+    cpu_linears(c, &(struct cpu_linear){l->wo, w.wo, c->x, hidden, true}, 1, c->att, heads, c->T);
     return 0;
 }
 
@@ -230,8 +233,9 @@ static int feed_forward(struct backend *be, int layer, struct err *err)
     const struct model_layer *l = &c->m->layer[layer];
     size_t hidden = (size_t)c->shape->hidden;
     norm(c, l->ffn_norm, c->x, c->T);
-    cpu_gated(c, l->gate, l->up, c->xn, hidden, c->T, c->wide);
-    cpu_linears(c, &(struct cpu_linear){l->down, c->x, hidden, true}, 1, c->wide, (size_t)c->shape->ffn, c->T);
+    cpu_gated(c, layer, c->xn, hidden, c->T, c->wide);
+    cpu_linears(c, &(struct cpu_linear){l->down, cpu_woven(c, layer).down, c->x, hidden, true}, 1, c->wide,
+                (size_t)c->shape->ffn, c->T);
     return 0;
 }
 
@@ -250,7 +254,9 @@ static int logits(struct backend *be, int row, int n, float *out, struct err *er
     if (row < 0 || n < 1 || n > c->T - row)
         return err_set(err, "logits of rows %d to %d were asked for; the last chunk had %d", row, row + n - 1, c->T);
     norm(c, c->m->out_norm, c->x + (size_t)row * hidden, n);
-    cpu_linears(c, &(struct cpu_linear){c->m->output, out, (size_t)c->shape->vocab, false}, 1, c->xn, hidden, n);
+    const struct cpu_linear output = {c->m->output, c->woven ? c->woven->output : NULL, out, (size_t)c->shape->vocab,
+                                      false};
+    cpu_linears(c, &output, 1, c->xn, hidden, n);
     return 0;
 }
 
@@ -446,6 +452,7 @@ int backend_cpu_open(struct backend *be, const struct model *m, const struct cas
     c->threads = pool_threads(c->pool);
     if (rope_open(&c->rope, m, err) < 0 || allocate(c, err) < 0)
         goto failed;
+    c->woven = weave_model(m, c->simd, c->pool);
     for (int i = 0; i < CPU_MATVEC_TOKENS; i++)
         c->row[i].coarse = o && o->int8_activations;
     reset(be);

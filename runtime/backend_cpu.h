@@ -61,6 +61,7 @@ struct cpu {
     const struct model_shape *shape; /* &m->shape */
     struct cascade_params p;
     const struct simd *simd;
+    const struct weave_model *woven; /* of m, or NULL */
     struct pool *pool;
     struct rope rope;
     int threads;
@@ -106,19 +107,25 @@ struct cpu {
 
 /* One product with a weight matrix: y[t] (+)= W x[t] for T rows. */
 struct cpu_linear {
-    const struct tensor *w; /* ne = [in, out] */
-    float *y;               /* [T][y_row] */
+    const struct tensor *w;     /* ne = [in, out] */
+    const unsigned char *woven; /* the same, woven, or NULL */
+    float *y;                   /* [T][y_row] */
     size_t y_row;
     bool add;
 };
 
 enum { CPU_MAX_LINEARS = 3 };
 
+/* A layer's woven matrices. */
+static inline struct weave_layer cpu_woven(const struct cpu *c, int layer)
+{
+    return c->woven ? c->woven->layer[layer] : (struct weave_layer){0};
+}
+
 /* x [T][x_row] times n matrices that share it. */
 void cpu_linears(struct cpu *c, const struct cpu_linear *l, int n, const float *x, size_t x_row, int T);
-/* h[t] = silu(gate x[t]) * (up x[t]), h [T][ffn]. */
-void cpu_gated(struct cpu *c, const struct tensor *gate, const struct tensor *up, const float *x, size_t x_row, int T,
-               float *h);
+/* h[t] = silu(gate x[t]) * (up x[t]) with a layer's gate and up, h [T][ffn]. */
+void cpu_gated(struct cpu *c, int layer, const float *x, size_t x_row, int T, float *h);
 
 /* As struct backend's likelihoods. */
 int cpu_likelihoods(struct backend *be, int row, int n, const int32_t *token, float *nats, struct err *err);

@@ -1,5 +1,6 @@
-/* Products with weight matrices. A few tokens: rows of weights as they are. More: blocks of 64 outputs are expanded to fp32
- * panels, which stay in the second-level cache while the chunk's rows pass by; there is never an fp32 copy of a matrix. */
+/* Products with weight matrices. A few tokens: rows of weights as they are, or woven (weave.h). More: blocks of 64 outputs are
+ * expanded to fp32 panels, which stay in the second-level cache while the chunk's rows pass by; there is never an fp32 copy of a
+ * matrix. */
 #include <string.h>
 
 #include "backend_cpu.h"
@@ -28,10 +29,13 @@ struct matvec_job {
     float *gated; /* [T][out]: l[0] and l[1] are gate and up, and this gets silu(gate) * up; else NULL */
 };
 
-static void rows_times(const struct cpu *c, const struct tensor *w, int first, int rows, int t, float *out)
+static void rows_times(const struct cpu *c, const struct cpu_linear *l, int first, int rows, int t, float *out)
 {
-    size_t bytes = row_bytes(w);
-    c->simd->matvec(w->type, (const unsigned char *)w->data + (size_t)first * bytes, bytes, rows, &c->row[t], out);
+    size_t bytes = row_bytes(l->w), at = (size_t)first * bytes;
+    if (l->woven)
+        c->simd->woven->matvec(l->w->type, l->woven + at, bytes, rows, &c->row[t], out);
+    else
+        c->simd->matvec(l->w->type, (const unsigned char *)l->w->data + at, bytes, rows, &c->row[t], out);
 }
 
 static void matvec_item(void *context, int item, int thread)
@@ -46,9 +50,9 @@ static void matvec_item(void *context, int item, int thread)
     int first = item * CPU_MATVEC_ROWS, rows = least(CPU_MATVEC_ROWS, (int)l->w->ne[1] - first);
     float out[CPU_MATVEC_ROWS], up[CPU_MATVEC_ROWS];
     for (int t = 0; t < j->T; t++) {
-        rows_times(j->c, l->w, first, rows, t, out);
+        rows_times(j->c, l, first, rows, t, out);
         if (j->gated) {
-            rows_times(j->c, l[1].w, first, rows, t, up);
+            rows_times(j->c, l + 1, first, rows, t, up);
             j->c->simd->swiglu(out, up, rows);
             memcpy(j->gated + (size_t)t * (size_t)l->w->ne[1] + first, out, (size_t)rows * sizeof *out);
             continue;
@@ -64,19 +68,41 @@ static void prepare_rows(struct cpu *c, const struct cpu_linear *l, int n, const
     for (int t = 0; t < T; t++) {
         c->row[t].n = (int)l->w->ne[0];
         c->row[t].x = x + (size_t)t * x_row;
-        for (int i = 0; i < n; i++)
-            if (i == 0 || l[i].w->type != l[i - 1].w->type)
+        bool woven = false;
+        for (int i = 0; i < n; i++) {
+            if (!l[i].woven && (i == 0 || l[i].w->type != l[i - 1].w->type))
                 c->simd->prepare(&c->row[t], l[i].w->type);
+            if (l[i].woven && !woven)
+                c->simd->woven->prepare(&c->row[t]);
+            woven = woven || l[i].woven;
+        }
     }
 }
 
 /* --- chunks ------------------------------------------------------------------------------------------------------------- */
 
-/* Rows [first, first + CPU_BLOCK) of w, inputs [k0, k0 + depth), to panel form [depth][CPU_BLOCK]; rows past the matrix's end
- * are zero. */
-static void expand_panel(const struct cpu *c, struct cpu_scratch *s, const struct tensor *w, int first, int k0,
+/* As expand_panel, of a woven matrix, whose rows are whole groups. */
+static void expand_woven(const struct cpu *c, const struct cpu_linear *l, int first, int k0, int depth, float *panel)
+{
+    for (int r = 0; r < CPU_BLOCK; r += SIMD_WOVEN_ROWS)
+        if (first + r < l->w->ne[1])
+            c->simd->woven->expand(l->w->type, l->woven + (size_t)(first + r) * row_bytes(l->w), k0, panel + r,
+                                   CPU_BLOCK, depth);
+        else
+            for (int k = 0; k < depth; k++)
+                memset(panel + (size_t)k * CPU_BLOCK + r, 0, SIMD_WOVEN_ROWS * sizeof *panel);
+}
+
+/* Rows [first, first + CPU_BLOCK) of a matrix, inputs [k0, k0 + depth), to panel form [depth][CPU_BLOCK]; rows past the matrix's
+ * end are zero. */
+static void expand_panel(const struct cpu *c, struct cpu_scratch *s, const struct cpu_linear *l, int first, int k0,
                          int depth, float *panel)
 {
+    const struct tensor *w = l->w;
+    if (l->woven) {
+        expand_woven(c, l, first, k0, depth, panel);
+        return;
+    }
     const struct quant_info *info = quant_info(w->type);
     size_t bytes = row_bytes(w), skip = (size_t)(k0 / info->block) * (size_t)info->bytes;
     int padded = up_to(depth, PANEL);
@@ -150,7 +176,7 @@ static void chunk_item(void *context, int item, int thread)
     int first = block * CPU_BLOCK, in = (int)l->w->ne[0];
     for (int k0 = 0; k0 < in; k0 += CPU_DEPTH) {
         int depth = least(CPU_DEPTH, in - k0);
-        expand_panel(c, s, l->w, first, k0, depth, s->panel);
+        expand_panel(c, s, l, first, k0, depth, s->panel);
         if (first + CPU_BLOCK > l->w->ne[1])
             ragged_product(c, s, j, l, first, t0, t1, k0, depth);
         else
@@ -171,7 +197,7 @@ static void gated_item(void *context, int item, int thread)
     for (int half = 0; half < 2; half++)
         for (int k0 = 0; k0 < in; k0 += CPU_DEPTH) {
             int depth = least(CPU_DEPTH, in - k0);
-            expand_panel(c, s, j->l[half].w, first, k0, depth, s->panel);
+            expand_panel(c, s, &j->l[half], first, k0, depth, s->panel);
             panel_product(c, j->x + (size_t)t0 * j->x_row + k0, j->x_row, T, s->panel, depth, tile[half], CPU_BLOCK,
                           k0 > 0);
         }
@@ -213,9 +239,10 @@ void cpu_linears(struct cpu *c, const struct cpu_linear *l, int n, const float *
     run_linears(c, l, n, x, x_row, T, NULL);
 }
 
-void cpu_gated(struct cpu *c, const struct tensor *gate, const struct tensor *up, const float *x, size_t x_row, int T,
-               float *h)
+void cpu_gated(struct cpu *c, int layer, const float *x, size_t x_row, int T, float *h)
 {
-    struct cpu_linear l[2] = {{.w = gate}, {.w = up}};
+    const struct model_layer *m = &c->m->layer[layer];
+    const struct weave_layer w = cpu_woven(c, layer);
+    struct cpu_linear l[2] = {{.w = m->gate, .woven = w.gate}, {.w = m->up, .woven = w.up}};
     run_linears(c, l, 2, x, x_row, T, h);
 }

@@ -397,6 +397,16 @@ void gguf_close(struct gguf *g)
     free(g);
 }
 
+void gguf_forget(const struct gguf *g, const void *data, size_t bytes)
+{
+    if (!g || !g->mapped || (uintptr_t)data < (uintptr_t)g->data || (uintptr_t)data - (uintptr_t)g->data >= g->size)
+        return;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = ((uintptr_t)data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)data + bytes) / page * page;
+    if (first < end)
+        (void)madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
 const char *gguf_path(const struct gguf *g)
 {
     return g->path;

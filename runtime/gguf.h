@@ -31,6 +31,10 @@ int gguf_open(struct gguf **out, const char *path, struct err *err);
 int gguf_open_memory(struct gguf **out, const void *data, size_t size, const char *label, struct err *err);
 void gguf_close(struct gguf *g);
 
+/* These bytes of the file will hardly be read again: their pages need not stay in this process's memory. They can be read all the same.
+ * Does nothing where the file is not mapped (g may be NULL). */
+void gguf_forget(const struct gguf *g, const void *data, size_t bytes);
+
 /* The path (or label) that it was opened with, and the size of the file. */
 const char *gguf_path(const struct gguf *g);
 size_t gguf_file_bytes(const struct gguf *g);

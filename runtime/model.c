@@ -286,6 +286,8 @@ int model_from_gguf(struct model *m, struct gguf *g, struct err *err)
         find(m, "output.weight", s->hidden, s->vocab, true, &m->output, err) < 0 ||
         find(m, "rope_freqs.weight", s->rope_dim / 2, 1, true, &m->rope_freqs, err) < 0 || check_rope_freqs(m, err) < 0)
         goto fail;
+    if (weave_open(&m->weave, err) < 0)
+        goto fail;
     if (!m->output)
         m->output = m->embed;
     if (!(m->layer = err_calloc((size_t)s->layers, sizeof *m->layer, "the model's layers", err)))
@@ -301,6 +303,7 @@ fail:
 
 void model_close(struct model *m)
 {
+    weave_close(m->weave);
     free(m->layer);
     free(m->owned);
     gguf_close(m->gguf);

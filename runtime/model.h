@@ -8,6 +8,7 @@
 
 #include "err.h"
 #include "gguf.h"
+#include "weave.h"
 
 enum rope_scaling { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3 };
 
@@ -43,6 +44,7 @@ struct model {
     const struct tensor *rope_freqs;  /* [rope_dim/2] divisors of the frequencies, or NULL (Llama 3.1 in GGUF) */
     struct model_layer *layer;        /* [layers], owned */
     void *owned;                      /* weights that lie in no file, or NULL */
+    struct weave *weave;              /* the matrices in the CPU's own order, once a CPU backend has asked for them (weave.h); owned */
 };
 
 /* What a model is read from: a GGUF file, or a Hugging Face folder (hf.h), which is one where it has a config.json. */

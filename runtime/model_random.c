@@ -220,7 +220,7 @@ int model_random(struct model *m, const char *name, enum quant_type type, bool r
     struct weights *w = err_alloc(bytes, 1, what, err);
     m->layer = err_calloc((size_t)s->layers, sizeof *m->layer, "the model's layers", err);
     m->owned = w;
-    if (!w || !m->layer) {
+    if (!w || !m->layer || weave_open(&m->weave, err) < 0) {
         model_close(m);
         return -1;
     }

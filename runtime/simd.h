@@ -13,9 +13,9 @@
 
 enum { PANEL = 16 }; /* keys, or outputs of a weight matrix, that lie side by side */
 
-/* A row of activations made ready for products with rows of weights (simd->prepare). Q4_0 and Q4_1, with AVX-512 Q8_0 and the K
- * types as well, are multiplied in integers: each 32 activations become multiples of their largest value / 8355000, that is 24
- * bits with the sign, kept as three digits of 8 bits, which is as exact as fp32 sums are (simd_dot_avx512.h says why, test_simd.c
+/* A row of activations made ready for products with rows of weights (prepare). With AVX2 woven Q4_0 and Q4_1, with AVX-512 these,
+ * Q8_0 and the K types are multiplied in integers: each 32 activations become multiples of their largest value / 8355000, that is
+ * 24 bits with the sign, kept as three digits of 8 bits, which is as exact as fp32 sums are (simd_dot_avx512.h says why, test_simd.c
  * holds it to that). With `coarse` (the option int8_activations) one digit is kept, where that is faster. */
 struct simd_row {
     int n; /* elements */
@@ -42,8 +42,24 @@ struct simd_product {
     bool add; /* C += instead of C = */
 };
 
+enum { SIMD_WOVEN_ROWS = 8 };
+
+/* Rows of weights of some types in another order of the same bytes, in which they are multiplied faster: woven, SIMD_WOVEN_ROWS at a
+ * time, which take the place of those rows. */
+struct simd_woven {
+    bool (*has)(enum quant_type type); /* the others are for such types only */
+    void (*weave)(enum quant_type type, const void *w, size_t row_bytes, void *woven); /* SIMD_WOVEN_ROWS rows */
+    void (*prepare)(struct simd_row *x); /* for all types; a version that weaves has nothing to prepare for others */
+    /* As simd->matvec; rows a multiple of SIMD_WOVEN_ROWS, x made ready by the prepare of this struct. */
+    void (*matvec)(enum quant_type type, const void *woven, size_t row_bytes, int rows, const struct simd_row *x,
+                   float *out);
+    /* Inputs [from, from + n) of SIMD_WOVEN_ROWS rows, both multiples of 32: dst[i * dst_k + r]. As expand and transpose. */
+    void (*expand)(enum quant_type type, const void *woven, int from, float *dst, size_t dst_k, int n);
+};
+
 struct simd {
-    const char *name; /* "plain", "avx2", "avx512" */
+    const char *name;               /* "plain", "avx2", "avx512" */
+    const struct simd_woven *woven; /* or NULL */
 
     void (*product)(const struct simd_product *p);
 

@@ -1,6 +1,6 @@
 /* simd.h for AVX2 with FMA and F16C. */
 #if defined(__x86_64__)
-#include "simd_dot_avx2.h"
+#include "simd_woven_avx2.h"
 
 #include <immintrin.h>
 
@@ -152,21 +152,46 @@ static void transpose(const float *src, size_t row, float *dst, size_t dst_k, in
     }
 }
 
+static float q8_0_row(const unsigned char *w, const float *x, int n)
+{
+    enum { AHEAD = 4096 }; /* bytes: what is fetched while a block computes */
+    vf sum = v_zero();
+    for (int i = 0; i < n; i += 32, w += 34) {
+        _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+        vf part = v_zero();
+        UNROLL
+        for (int j = 0; j < 32; j += 8) {
+            __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)(w + 2 + j));
+            part = v_fma(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), v_load(x + i + j), part);
+        }
+        sum = v_fma(v_set1(half_at(w)), part, sum);
+    }
+    return v_sum(sum);
+}
+
+/* Rows are used as they are; Q4_0 and Q4_1 are fast only where they are woven. */
 static void matvec(enum quant_type type, const void *w, size_t row_bytes, int rows, const struct simd_row *x,
                    float *out)
 {
-    if (dot_avx2_has(type))
-        dot_avx2_matvec(type, w, row_bytes, rows, x, out);
-    else
+    for (int r = 0; type == QUANT_Q8_0 && r < rows; r++)
+        out[r] = q8_0_row((const unsigned char *)w + (size_t)r * row_bytes, x->x, x->n);
+    if (type != QUANT_Q8_0)
         matvec_expanding(type, w, row_bytes, rows, x, out);
+}
+
+static void prepare(struct simd_row *x, enum quant_type type)
+{
+    (void)x;
+    (void)type;
 }
 
 const struct simd simd_avx2 = {
     .name = "avx2",
+    .woven = &simd_woven_avx2,
     .product = product,
     .expand = expand,
     .transpose = transpose,
-    .prepare = dot_avx2_prepare,
+    .prepare = prepare,
     .matvec = matvec,
     .max = max,
     .exp2_sum = sum_of_exp2,

@@ -109,9 +109,39 @@ static void test_transpose(void **state)
     free(b);
 }
 
+/* Rows times x by a version: as they are, or woven, where `rows` is taken up to whole groups. */
+static void multiply(const struct simd *s, bool woven, enum quant_type type, const unsigned char *w, size_t row_bytes,
+                     int rows, struct simd_row *x, float *out)
+{
+    if (!woven) {
+        s->prepare(x, type);
+        s->matvec(type, w, row_bytes, rows, x, out);
+        return;
+    }
+    int whole = (rows + SIMD_WOVEN_ROWS - 1) / SIMD_WOVEN_ROWS * SIMD_WOVEN_ROWS;
+    unsigned char *plain = calloc((size_t)whole, row_bytes), *to = malloc((size_t)whole * row_bytes);
+    float *all = numbers((size_t)whole, 1, &(uint64_t){1});
+    assert_true(plain && to);
+    memcpy(plain, w, (size_t)rows * row_bytes);
+    for (int r = 0; r < whole; r += SIMD_WOVEN_ROWS)
+        s->woven->weave(type, plain + (size_t)r * row_bytes, row_bytes, to + (size_t)r * row_bytes);
+    s->woven->prepare(x);
+    s->woven->matvec(type, to, row_bytes, whole, x, all);
+    memcpy(out, all, (size_t)rows * sizeof *out);
+    free(plain);
+    free(to);
+    free(all);
+}
+
+/* Ways in which a version multiplies a type: 1, or 2 where it has it woven as well. */
+static int ways(const struct simd *s, enum quant_type type)
+{
+    return s->woven && s->woven->has(type) ? 2 : 1;
+}
+
 /* Error of a version's product with each row against double precision, relative to the sizes of what is added up. */
-static double matvec_error(const struct simd *s, enum quant_type type, int n, int rows, bool coarse, double outliers,
-                           uint64_t *seed)
+static double matvec_error(const struct simd *s, bool woven, enum quant_type type, int n, int rows, bool coarse,
+                           double outliers, uint64_t *seed)
 {
     const struct quant_info *info = quant_info(type);
     size_t bytes, row_bytes = (size_t)(n / info->block * info->bytes);
@@ -121,8 +151,7 @@ static double matvec_error(const struct simd *s, enum quant_type type, int n, in
         x[i] *= (float)outliers;
     struct simd_row r = {.n = n, .coarse = coarse, .x = x, .room = aligned_alloc(64, simd_row_room((size_t)n))};
     assert_non_null(r.room);
-    s->prepare(&r, type);
-    s->matvec(type, w, row_bytes, rows, &r, out);
+    multiply(s, woven, type, w, row_bytes, rows, &r, out);
     double worst = 0;
     for (int i = 0; i < rows; i++) {
         double sum = 0, size = 0;
@@ -153,16 +182,17 @@ static void test_matvec(void **state)
         for (int round = 0; round < 24; round++) {
             int block = quant_info(types[i])->block, n = block == 256 ? 256 * (1 + round % 4) : 32 * (1 + round);
             double outliers = round % 3 == 0 ? 1 : round % 3 == 1 ? 30 : 1000;
-            for (int v = 0; v < nversions; v++) {
-                double error = matvec_error(versions[v], types[i], n, 1 + round % 9, false, outliers, &seed);
-                if (error > 1.5e-6)
-                    fail_msg("%s %s: %d inputs, outliers of %g: error %g", versions[v]->name,
-                             quant_info(types[i])->name, n, outliers, error);
-                error = matvec_error(versions[v], types[i], n, 1 + round % 9, true, 1, &seed);
-                if (error > 0.05)
-                    fail_msg("%s %s: %d inputs, 8 bits: error %g", versions[v]->name, quant_info(types[i])->name, n,
-                             error);
-            }
+            for (int v = 0; v < nversions; v++)
+                for (int woven = 0; woven < ways(versions[v], types[i]); woven++) {
+                    double error = matvec_error(versions[v], woven, types[i], n, 1 + round % 9, false, outliers, &seed);
+                    if (error > 1.5e-6)
+                        fail_msg("%s %s, woven %d: %d inputs, outliers of %g: error %g", versions[v]->name,
+                                 quant_info(types[i])->name, woven, n, outliers, error);
+                    error = matvec_error(versions[v], woven, types[i], n, 1 + round % 9, true, 1, &seed);
+                    if (error > 0.05)
+                        fail_msg("%s %s, woven %d: %d inputs, 8 bits: error %g", versions[v]->name,
+                                 quant_info(types[i])->name, woven, n, error);
+                }
         }
 }
 
@@ -191,8 +221,6 @@ static void test_matvec_extremes(void **state)
                     for (int j = 0; j < N; j++)
                         x[j] = size * (sign == 0 ? 1 : sign == 1 ? -1 : j % 2 ? 1 : -1);
                     struct simd_row r = {.n = N, .x = x, .room = aligned_alloc(64, simd_row_room(N))};
-                    versions[v]->prepare(&r, extreme[i]);
-                    versions[v]->matvec(extreme[i], w, sizeof w, 1, &r, &out);
                     quant_to_float(extreme[i], w, row, N);
                     double sum = 0, all = 0;
                     for (int j = 0; j < N; j++) {
@@ -200,9 +228,13 @@ static void test_matvec_extremes(void **state)
                         /* where scale times value and minimum cancel, fp32 keeps what rounding does to each */
                         all += (fabs((double)row[j]) + (info->block == 256 ? 63 : 0)) * fabs((double)x[j]);
                     }
-                    if (!(fabs((double)out - sum) <= 1e-6 * all + 1e-30))
-                        fail_msg("%s %s, bytes %d: %g instead of %g", versions[v]->name, info->name, fill, (double)out,
-                                 sum);
+                    size_t bytes = (size_t)(N / info->block * info->bytes);
+                    for (int woven = 0; woven < ways(versions[v], extreme[i]); woven++) {
+                        multiply(versions[v], woven, extreme[i], w, bytes, 1, &r, &out);
+                        if (!(fabs((double)out - sum) <= 1e-6 * all + 1e-30))
+                            fail_msg("%s %s, woven %d, bytes %d: %g instead of %g", versions[v]->name, info->name,
+                                     woven, fill, (double)out, sum);
+                    }
                     free(r.room);
                 }
 }
@@ -219,16 +251,48 @@ static void test_matvec_odd_activations(void **state)
             size_t bytes;
             unsigned char *w = random_blocks(types[i], N, 1, &seed, &bytes);
             struct simd_row r = {.n = N, .x = x, .room = aligned_alloc(64, simd_row_room(N))};
-            memset(x, 0, sizeof x);
-            versions[v]->prepare(&r, types[i]);
-            versions[v]->matvec(types[i], w, bytes, 1, &r, &out);
-            assert_true(out == 0);
-            x[77] = NAN;
-            versions[v]->prepare(&r, types[i]);
-            versions[v]->matvec(types[i], w, bytes, 1, &r, &out);
-            assert_true(isnan(out));
+            for (int woven = 0; woven < ways(versions[v], types[i]); woven++) {
+                memset(x, 0, sizeof x);
+                multiply(versions[v], woven, types[i], w, bytes, 1, &r, &out);
+                assert_true(out == 0);
+                x[77] = NAN;
+                multiply(versions[v], woven, types[i], w, bytes, 1, &r, &out);
+                assert_true(isnan(out));
+            }
             free(w);
             free(r.room);
+        }
+}
+
+/* Woven rows hold the same weights, whatever part of them is asked for. */
+static void test_expand_woven(void **state)
+{
+    (void)state;
+    uint64_t seed = 7;
+    enum { N = 352, ROW = 19 };
+    for (int i = 0; i < TYPES; i++)
+        for (int v = 0; v < nversions; v++) {
+            if (ways(versions[v], types[i]) < 2)
+                continue;
+            size_t bytes;
+            unsigned char *w = random_blocks(types[i], N * SIMD_WOVEN_ROWS, 1, &seed, &bytes), *woven = malloc(bytes);
+            float *out = numbers(N * ROW, 1, &seed), *row = numbers(N, 1, &seed);
+            assert_non_null(woven);
+            versions[v]->woven->weave(types[i], w, bytes / SIMD_WOVEN_ROWS, woven);
+            for (int from = 0; from < N; from += 96) {
+                int n = N - from < 160 ? N - from : 160;
+                versions[v]->woven->expand(types[i], woven, from, out, ROW, n);
+                for (size_t r = 0; r < SIMD_WOVEN_ROWS; r++) {
+                    quant_to_float(types[i], w + r * (bytes / SIMD_WOVEN_ROWS), row, N);
+                    for (int k = 0; k < n; k++)
+                        assert_true(fabsf(out[(size_t)k * ROW + r] - row[from + k]) <=
+                                    2e-7f * fmaxf(1, fabsf(row[from + k])));
+                }
+            }
+            free(w);
+            free(woven);
+            free(out);
+            free(row);
         }
 }
 
@@ -320,6 +384,7 @@ int main(void)
         cmocka_unit_test(test_transpose),       cmocka_unit_test(test_matvec),
         cmocka_unit_test(test_matvec_extremes), cmocka_unit_test(test_matvec_odd_activations),
         cmocka_unit_test(test_elementwise),     cmocka_unit_test(test_exp2),
+        cmocka_unit_test(test_expand_woven),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
