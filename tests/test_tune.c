@@ -17,6 +17,7 @@
 
 #include "emu/emu.h"
 #include "tuner/bench.h"
+#include "tuner/formats.h"
 #include "tuner/tune.h"
 
 static char folder[] = "/tmp/weir-tune-XXXXXX";
@@ -81,6 +82,23 @@ static int open_emulated(struct bench *b, struct err *err)
     return 0;
 }
 
+/* A device on which everything takes the same, but no two times alike: 1 ms, a tenth more or less. */
+static int elapsed_noise(struct device *dev, int a, int b, float *ms, struct err *err)
+{
+    static uint32_t state = 7;
+    state = state * 1664525 + 1013904223;
+    *ms = 0.9f + 0.2f * (float)(state >> 8) / (1 << 24);
+    return 0;
+}
+
+static int open_noisy(struct bench *b, struct err *err)
+{
+    int status = open_emulated(b, err);
+    b->dev.launch = real_launch;
+    b->dev.elapsed = elapsed_noise;
+    return status;
+}
+
 static struct tune_problem problem_of(const char *kernel, const char *shape, const char *sizes)
 {
     struct tune_problem p = {0};
@@ -135,6 +153,84 @@ static void hangs_and_crashes_are_trials(void **state)
         fail_msg("%s", err.msg);
     assert_int_equal(r.trials, 0);
     assert_int_equal(r.known, s.nvalid);
+    trials_close(&log);
+    m.close(&m);
+    tune_space_close(&s);
+    gen_close(g);
+}
+
+/* What is measured late is no faster for the best having been lucky: times do not feed on the least of those before. */
+static void noise_does_not_add_up(void **state)
+{
+    struct err err = {""};
+    struct gen *g = open_gen();
+    struct tune_problem what = problem_of("stream_copy", "t=bf16", "n=2000");
+    struct tune_space s;
+    struct meter m;
+    struct trials log;
+    struct tune_state r;
+    char path[200];
+    double predicted[64] = {0}, sum = 0;
+    path_in(path, "noise.jsonl");
+    if (tune_space_open(&s, g, "a100", &what, NULL, &err) != 0 ||
+        meter_device_open_with(&m, NULL, open_noisy, 30, &err) != 0 || trials_open(&log, path, true, &err) != 0)
+        fail_msg("%s", err.msg);
+    struct tune t = {.meter = &m, .trials = &log, .search = SEARCH_EXHAUSTIVE};
+    if (tune_run(&t, &s, predicted, &r, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(log.n, s.nvalid);
+    for (int i = 0; i < log.n; i++) {
+        assert_int_equal(log.trial[i].validity, TRIAL_CORRECT);
+        sum += log.trial[i].ms;
+    }
+    if (r.best_ms < 0.9 || fabs(sum / log.n - 1) > 0.04)
+        fail_msg("the best takes %.3f ms, all of them %.3f; each takes 1", r.best_ms, sum / log.n);
+    trials_close(&log);
+    m.close(&m);
+    tune_space_close(&s);
+    gen_close(g);
+}
+
+/* ------------------------------------------------------------------------------------------------ a table of times */
+
+/* A T4 file stands for a GPU as a log does; what is taken from it counts as measured when the search comes back. */
+static void t4_stands_for_a_gpu(void **state)
+{
+    struct err err = {""};
+    struct gen *g = open_gen();
+    struct tune_problem what = problem_of("stream_copy", "t=bf16", "n=8000");
+    struct tune_space s;
+    struct meter m;
+    struct trials made = {.fd = -1}, log;
+    struct tune_state r;
+    struct trial table[64];
+    char t4[200], path[200];
+    double predicted[64] = {0};
+    path_in(t4, "table.json");
+    path_in(path, "replayed.jsonl");
+    if (tune_space_open(&s, g, "a100", &what, NULL, &err) != 0)
+        fail_msg("%s", err.msg);
+    for (int i = 0; i < s.nvalid; i++) {
+        table[i] = (struct trial){.gpu = "a100-80", .revision = "of old", .problem = what, .ms = 1 + (i * 5) % 7};
+        tune_space_config(&s, s.valid[i], &table[i].config);
+    }
+    made.trial = table;
+    made.n = s.nvalid;
+    if (t4_write(&made, &s, t4, &err) != 0 || meter_table_open(&m, t4, &err) != 0 ||
+        trials_open(&log, path, true, &err) != 0)
+        fail_msg("%s", err.msg);
+    struct tune t = {.meter = &m, .trials = &log, .search = SEARCH_RANDOM, .seed = 3, .max_trials = s.nvalid - 2};
+    assert_int_equal(tune_run(&t, &s, predicted, &r, &err), 0);
+    assert_int_equal(r.trials, s.nvalid - 2);
+    t.max_trials = 0;
+    assert_int_equal(tune_run(&t, &s, predicted, &r, &err), 0);
+    assert_int_equal(r.known, s.nvalid - 2);
+    assert_int_equal(r.trials, 2);
+    assert_true(r.best_ms == 1);
+    /* Of another text nothing is known. */
+    snprintf(log.trial[0].revision, sizeof log.trial[0].revision, "other");
+    assert_int_equal(tune_run(&t, &s, predicted, &r, &err), 0);
+    assert_int_equal(r.trials, 1);
     trials_close(&log);
     m.close(&m);
     tune_space_close(&s);
@@ -241,6 +337,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hangs_and_crashes_are_trials),
+        cmocka_unit_test(noise_does_not_add_up),
+        cmocka_unit_test(t4_stands_for_a_gpu),
         cmocka_unit_test(log_survives_kills_and_writers),
         cmocka_unit_test(guided_search_uses_the_prediction),
     };

@@ -7,6 +7,14 @@
 #include "compile_pool.h"
 #include "runtime/device.h"
 
+/* How a space stands while it is measured. The anchor is the first config that was right: its time then and now says what the clock has
+ * done since. It is not the best so far, whose time is the least of many and so less than it takes: what is compared with that would
+ * look faster with every new best. */
+struct meter_standing {
+    int anchor, best; /* configs, -1: none yet */
+    double anchor_ms, best_ms;
+};
+
 struct meter {
     void *state;               /* owned */
     struct device_facts facts; /* of the GPU; of a table: its name only */
@@ -16,9 +24,9 @@ struct meter {
     int (*ahead)(struct meter *m, const struct tune_space *s, const int *config, int n, struct compiled *slots,
                  struct err *err);
 
-    /* Compiles, checks and times one config, in turn with the best so far (-1: none yet; best_ms its time). Whatever becomes of it is a
+    /* Compiles, checks and times one config, in turn with the anchor; of one far behind the best only roughly. Whatever becomes of it is a
      * trial; -1 only where nothing can be measured at all, or a signal came. */
-    int (*measure)(struct meter *m, const struct tune_space *s, int config, int best, double best_ms,
+    int (*measure)(struct meter *m, const struct tune_space *s, int config, const struct meter_standing *now,
                    struct compiled *slots, struct trial *out, struct err *err);
 
     /* The space is done with. */

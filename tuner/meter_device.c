@@ -22,10 +22,10 @@ static const double hopeless = 2; /* times the best so far: not worth a finer lo
 
 struct request {
     enum { HELLO, OPEN, TRIAL } what; /* say what GPU it is; set the problem up; try a config */
-    bool has_best;
-    double best_ms;
+    bool has_anchor;
+    double anchor_ms, best_ms; /* best_ms 0: none yet */
     struct tune_problem problem;
-    struct pairs config, best;
+    struct pairs config, anchor;
 };
 
 struct reply {
@@ -51,9 +51,9 @@ struct gauge {
     struct bench bench;
     struct err broken; /* why nothing can be measured; "" */
     struct problem *problem;
-    struct kernel best;
-    struct pairs best_config;
-    bool has_best;
+    struct kernel anchor;
+    struct pairs anchor_config;
+    bool has_anchor;
     devptr flush;
     size_t flush_bytes;
     unsigned char flushed;
@@ -80,9 +80,9 @@ static void *gauge_begin(void *user)
 
 static void forget_problem(struct gauge *g)
 {
-    if (g->has_best)
-        kernel_free(&g->best);
-    g->has_best = false;
+    if (g->has_anchor)
+        kernel_free(&g->anchor);
+    g->has_anchor = false;
     problem_close(g->problem);
     g->problem = NULL;
 }
@@ -131,7 +131,7 @@ static double quantile(const double *ms, int n, double q)
     return sorted[(int)(q * (n - 1) + 0.5)];
 }
 
-/* Takes the times over; `drift`: what the clock has done to the best since it was measured itself. */
+/* Takes the times over; `drift`: what the clock has done since the anchor was measured. */
 static void take_times(struct trial *t, const double *ms, int n, double drift)
 {
     t->nruns = n;
@@ -141,15 +141,22 @@ static void take_times(struct trial *t, const double *ms, int n, double drift)
     t->spread_ms = quantile(t->run_ms, n, 0.9) - quantile(t->run_ms, n, 0.1);
 }
 
-static int load_best(struct gauge *g, const struct request *q, struct err *err)
+/* The anchor's time now over its time then, and 1 where the two are no further apart than its runs are from each other. */
+static double drift_of(const double *ms, int n, double then)
 {
-    if (g->has_best && pairs_equal(&g->best_config, &q->best))
+    double now = quantile(ms, n, 0.5), spread = quantile(ms, n, 0.9) - quantile(ms, n, 0.1);
+    return fabs(now - then) > spread ? now / then : 1;
+}
+
+static int load_anchor(struct gauge *g, const struct request *q, struct err *err)
+{
+    if (g->has_anchor && pairs_equal(&g->anchor_config, &q->anchor))
         return 0;
-    if (g->has_best)
-        kernel_free(&g->best);
-    g->has_best = get_kernel(g, &q->best, &g->best, err) == 0;
-    g->best_config = q->best;
-    return g->has_best ? 0 : -1;
+    if (g->has_anchor)
+        kernel_free(&g->anchor);
+    g->has_anchor = get_kernel(g, &q->anchor, &g->anchor, err) == 0;
+    g->anchor_config = q->anchor;
+    return g->has_anchor ? 0 : -1;
 }
 
 /* Against the oracle; and at full size against what the default tile makes of it. Returns -1 where the GPU fails. */
@@ -182,7 +189,7 @@ static int check_and_time(struct gauge *g, const struct request *q, const struct
                           struct err *err)
 {
     double ms[2][TRIAL_RUNS_MAX], began = now_ms();
-    const struct kernel *both[2] = {k, &g->best};
+    const struct kernel *both[2] = {k, &g->anchor};
     if (check(g, k, false, t, err) != 0)
         return -1;
     t->check_ms = now_ms() - began;
@@ -191,7 +198,7 @@ static int check_and_time(struct gauge *g, const struct request *q, const struct
     if (time_kernels(g, both, 1, ROUGH_RUNS, ms, err) != 0)
         return -1;
     take_times(t, ms[0], ROUGH_RUNS, 1);
-    if (q->has_best && t->ms > hopeless * q->best_ms)
+    if (q->best_ms > 0 && t->ms > hopeless * q->best_ms)
         return 0;
     began = now_ms();
     if (check(g, k, true, t, err) != 0)
@@ -199,10 +206,10 @@ static int check_and_time(struct gauge *g, const struct request *q, const struct
     t->check_ms += now_ms() - began;
     if (t->validity != TRIAL_CORRECT)
         return 0;
-    bool turns = q->has_best && !pairs_equal(&q->best, &q->config) && load_best(g, q, err) == 0;
+    bool turns = q->has_anchor && !pairs_equal(&q->anchor, &q->config) && load_anchor(g, q, err) == 0;
     if (time_kernels(g, both, turns ? 2 : 1, FINE_RUNS, ms, err) != 0)
         return -1;
-    take_times(t, ms[0], FINE_RUNS, turns ? quantile(ms[1], FINE_RUNS, 0.5) / q->best_ms : 1);
+    take_times(t, ms[0], FINE_RUNS, turns ? drift_of(ms[1], FINE_RUNS, q->anchor_ms) : 1);
     return 0;
 }
 
@@ -287,7 +294,7 @@ static int open_there(struct device_meter *d, const struct tune_space *s, struct
     return 0;
 }
 
-static int device_measure(struct meter *m, const struct tune_space *s, int config, int best, double best_ms,
+static int device_measure(struct meter *m, const struct tune_space *s, int config, const struct meter_standing *now,
                           struct compiled *slots, struct trial *out, struct err *err)
 {
     struct device_meter *d = m->state;
@@ -302,10 +309,11 @@ static int device_measure(struct meter *m, const struct tune_space *s, int confi
         return -1;
     q.problem = s->problem;
     tune_space_config(s, config, &q.config);
-    q.has_best = best >= 0;
-    q.best_ms = best_ms;
-    if (q.has_best)
-        tune_space_config(s, best, &q.best);
+    q.has_anchor = now->anchor >= 0;
+    q.anchor_ms = now->anchor_ms;
+    q.best_ms = now->best >= 0 ? now->best_ms : 0;
+    if (q.has_anchor)
+        tune_space_config(s, now->anchor, &q.anchor);
     if (c->validity == TRIAL_CORRECT) {
         if (open_there(d, s, &q, err) != 0 || ask(d, &q, &r, d->trial_seconds, &how, err) != 0)
             return -1;

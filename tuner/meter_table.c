@@ -29,7 +29,7 @@ static int look_up_space(struct table_meter *t, const struct tune_space *s, stru
     return 0;
 }
 
-static int table_measure(struct meter *m, const struct tune_space *s, int config, int best, double best_ms,
+static int table_measure(struct meter *m, const struct tune_space *s, int config, const struct meter_standing *now,
                          struct compiled *slots, struct trial *out, struct err *err)
 {
     struct table_meter *t = m->state;
@@ -37,10 +37,10 @@ static int table_measure(struct meter *m, const struct tune_space *s, int config
         return -1;
     meter_begin_trial(s, config, out);
     if (t->slot[config]) {
-        struct trial now = *t->slot[config]; /* a trial of the text that there is: a rerun need not make it again */
-        memcpy(now.revision, out->revision, sizeof now.revision);
-        now.config = out->config;
-        *out = now;
+        struct trial again = *t->slot[config]; /* a trial of the text that there is: a rerun need not make it again */
+        memcpy(again.revision, out->revision, sizeof again.revision);
+        again.config = out->config;
+        *out = again;
     } else {
         out->validity = TRIAL_CONSTRAINTS;
         snprintf(out->message, sizeof out->message, "the simulated times do not hold it");

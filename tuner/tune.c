@@ -15,6 +15,7 @@ struct run {
     int *index;             /* [nconfigs], -1 */
     struct compiled *slots; /* [nconfigs] */
     struct tune_state now;
+    struct meter_standing standing;
 };
 
 static double seconds(void)
@@ -60,8 +61,15 @@ static void take(struct run *r, int config, const struct trial *trial)
         r->now.best = r->space->valid[r->search.best];
         r->now.best_ms = r->search.ms[r->search.best];
     }
+    r->standing.best = r->now.best;
+    r->standing.best_ms = r->now.best_ms;
     if (config == r->space->by_default)
         r->now.default_ms = ms;
+    /* The default where it can be had: of all that was measured before, it is what an earlier run began with, too. */
+    if (ms > 0 && (r->standing.anchor < 0 || config == r->space->by_default)) {
+        r->standing.anchor = config;
+        r->standing.anchor_ms = ms;
+    }
 }
 
 /* Whatever is in the log and not yet known to the search: of earlier runs, and of another tuner's. */
@@ -96,7 +104,7 @@ static int one_trial(struct run *r, struct err *err)
     for (int i = 0; i < n; i++)
         config[i] = r->space->valid[want[i]];
     if (m->ahead(m, r->space, config, n, r->slots, err) != 0 ||
-        m->measure(m, r->space, config[0], r->now.best, r->now.best_ms, r->slots, &trial, err) != 0)
+        m->measure(m, r->space, config[0], &r->standing, r->slots, &trial, err) != 0)
         return -1;
     int seen = r->t->trials->n;
     if (trials_add(r->t->trials, &trial, err) != 0)
@@ -114,7 +122,8 @@ static int one_trial(struct run *r, struct err *err)
 int tune_run(struct tune *t, const struct tune_space *space, const double *predicted, struct tune_state *out,
              struct err *err)
 {
-    struct run r = {.t = t, .space = space, .now = {.space = space, .best = -1}};
+    struct run r = {
+        .t = t, .space = space, .now = {.space = space, .best = -1}, .standing = {.anchor = -1, .best = -1}};
     double began = seconds();
     int status = -1;
     if (open_run(&r, predicted, err) != 0 || take_known(&r, err) != 0)
