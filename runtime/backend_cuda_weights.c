@@ -130,8 +130,9 @@ int cuda_weights_plan(struct cuda_backend *c, struct err *err)
 
 /* --- their way to the device ---------------------------------------------------------------------------------------------------- */
 
-/* Bytes: of one of two buffers, at most and at least; of what a thread copies at a time. */
-enum { STAGING_MOST = 32 << 20, STAGING_LEAST = 4 << 20, PIECE = 256 << 10 };
+/* Bytes: of one of two buffers, at most and at least (a millisecond each goes to lock them); of what a thread copies at a time; and how
+ * far ahead of it a file is asked for. */
+enum { STAGING_MOST = 8 << 20, STAGING_LEAST = 2 << 20, PIECE = 256 << 10, AHEAD = 64 << 20 };
 
 struct loader {
     struct cuda_backend *c;
@@ -159,15 +160,12 @@ static int source_row(const struct copy *k, int r)
     return e < 2 * k->turning ? r - e + e / 2 + (e % 2 ? k->turning : 0) : r;
 }
 
-/* Maps the pages of a piece of a file at one go, and reads them by large requests: a fault a page takes longer than the copy. Where the
- * system cannot, the copy makes the faults. */
-static void ask_for(const unsigned char *from, size_t bytes)
+/* Lets the system read what lies further on in the file, so that a disk has much to do at a time. Behind the file's end that is an error
+ * which changes nothing. */
+static void ask_ahead(const unsigned char *from, size_t bytes)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)from / page * page;
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22
-#endif
-    madvise((void *)first, (uintptr_t)from + bytes - first, MADV_POPULATE_READ);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = ((uintptr_t)from + AHEAD) / page * page;
+    (void)madvise((void *)first, bytes, MADV_WILLNEED);
 }
 
 static void copy_piece(void *context, int item, int thread)
@@ -176,7 +174,7 @@ static void copy_piece(void *context, int item, int thread)
     const struct copy *k = context;
     size_t from = (size_t)item * PIECE, to = from + PIECE < k->bytes ? from + PIECE : k->bytes;
     if (!k->row) {
-        ask_for(k->from + from, to - from);
+        ask_ahead(k->from + from, to - from);
         memcpy(k->to + from, k->from + from, to - from);
         return;
     }
@@ -341,7 +339,7 @@ static int put_all(struct loader *l, struct err *err)
 
 int cuda_weights_load(struct cuda_backend *c, const struct backend_options *o, struct err *err)
 {
-    struct loader l = {.c = c, .o = o, .room = c->weight_bytes / 8 / PIECE * PIECE};
+    struct loader l = {.c = c, .o = o, .room = c->weight_bytes / 32 / PIECE * PIECE};
     int rc = -1;
     l.room = l.room > STAGING_MOST ? STAGING_MOST : l.room < STAGING_LEAST ? STAGING_LEAST : l.room;
     set_addresses(c);

@@ -90,32 +90,6 @@ static int make_product(struct cuda_products *s, struct product *p, const struct
     return 0;
 }
 
-/* cuBLAS and the driver load much at the first product; here they do it while the caller is busy elsewhere. On a stream of its own, since
- * the device's may be capturing. Of whatever the memory holds; if it fails, the first real product says so. */
-static void rehearse(const struct cuda *c, struct cuda_products *s)
-{
-    enum { M = 64, N = 256, K = 256, APART = 1 << 20 };
-    const struct gemm g = {.y = s->workspace,
-                           .x = s->workspace + APART,
-                           .w = s->workspace + 2 * APART,
-                           .m = M,
-                           .n = N,
-                           .k = K,
-                           .y_row = N,
-                           .bf16 = true};
-    const float one = 1, none = 0;
-    struct product p = {0};
-    cu_stream stream;
-    if (c->api->stream_create(&stream, CU_STREAM_NON_BLOCKING) != CU_SUCCESS)
-        return;
-    if (make_product(s, &p, &g, NULL) == 0 && p.workspace <= WORKSPACE - 3 * APART)
-        s->api->product(s->lt, p.desc, &one, g.w, p.w, g.x, p.x, &none, g.y, p.y, g.y, p.y, &p.algo,
-                        s->workspace + 3 * APART, p.workspace, stream);
-    c->api->stream_sync(stream);
-    c->api->stream_destroy(stream);
-    free_product(s->api, &p);
-}
-
 /* May run beside the thread that uses the device, also while that one captures a graph. */
 int cuda_gemm_open(struct device *dev, struct err *err)
 {
@@ -135,8 +109,6 @@ int cuda_gemm_open(struct device *dev, struct err *err)
         cuda_check(c, c->api->memory_alloc(&workspace, WORKSPACE), err, "allocating cuBLAS's memory") == 0) {
         s->workspace = workspace;
         timeline("cuBLAS");
-        rehearse(c, s);
-        timeline("cuBLAS's first product");
         return 0;
     }
     cuda_gemm_close(c);
