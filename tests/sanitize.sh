@@ -1,6 +1,7 @@
 #!/bin/sh
 # compute-sanitizer over the emulator's small cases on this machine's GPU: memcheck, racecheck, synccheck, initcheck, one case of each
-# family of kernels, all at once; then memcheck over the CUDA backend's own tests.
+# family of kernels, all at once; then memcheck over the CUDA backend's own tests (initcheck is no use there: it reports reads of what cuBLAS
+# wrote).
 #      tests/sanitize.sh PATH_OF_test_gpu [PATH_OF_test_backend_cuda]
 #
 # Fresh memory stays unfilled with --small, so initcheck sees every read of a kernel that nobody wrote. What the cases download whole
