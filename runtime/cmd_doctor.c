@@ -12,6 +12,7 @@
 #include "kernel.h"
 #include "memory.h"
 #include "options.h"
+#include "simd.h"
 #include "wisdom.h"
 
 enum { GPUS_MAX = 16, ARCHS_MAX = 64, WISDOMS_MAX = 32 };
@@ -24,7 +25,7 @@ struct report {
     struct nvrtc_info nvrtc;
     int narchs, arch[ARCHS_MAX];
     int cublas, nccl; /* version as the library counts it, 0 where it is not found */
-    char cpu[128], features[128];
+    char cpu[128];
     int threads;
     bool avx2, avx512;
     struct kernel_cache cache;
@@ -96,15 +97,14 @@ static void look_at_cpu(struct report *r)
     if (f)
         fclose(f);
     r->threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
-#if defined(__x86_64__)
-    r->avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    r->avx512 =
-        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-    snprintf(r->features, sizeof r->features, "%s%s%s", r->avx2 ? "AVX2 " : "", r->avx512 ? "AVX-512 " : "",
-             __builtin_cpu_supports("avx512vnni") ? "VNNI" : "");
-#endif
-    if (!r->features[0])
-        snprintf(r->features, sizeof r->features, "no vector extension that weir uses");
+    r->avx2 = simd_named("avx2");
+    r->avx512 = simd_named("avx512");
+}
+
+/* The vector version that the CPU backend takes. */
+static const char *vectors_of(const struct report *r)
+{
+    return r->avx512 ? "AVX-512" : r->avx2 ? "AVX2" : "no vectors that weir knows: slow";
 }
 
 static void look_at_cache(struct report *r)
@@ -257,10 +257,10 @@ static void report_text(const struct report *r)
     else
         row("cuBLAS", "none (wanted for prompts on a GPU)");
     if (r->nccl)
-        row("NCCL", "%d.%d.%d", r->nccl / 10000, r->nccl / 100 % 100, r->nccl % 100);
+        row("NCCL", "%d.%d.%d (nothing uses it yet)", r->nccl / 10000, r->nccl / 100 % 100, r->nccl % 100);
     else
-        row("NCCL", "none (wanted for several GPUs)");
-    row("CPU", "%s, %d threads, %s", r->cpu, r->threads, r->features);
+        row("NCCL", "none (nothing uses it yet)");
+    row("CPU", "%s, %d threads, %s", r->cpu, r->threads, vectors_of(r));
     row("memory", "%.1f GB available", (double)memory_available() / 1e9);
     if (!r->cache.folder[0])
         row("cache", "none: set WEIR_CACHE or HOME");
@@ -278,7 +278,7 @@ static void report_text(const struct report *r)
     for (int i = 0; i < r->gpus; i++)
         gpu = gpu || r->gpu_name[i][0];
     printf("\nwill run here\n");
-    row("  yes", "run, chat, eval, bench on the CPU (%s)", r->avx512 ? "AVX-512" : r->avx2 ? "AVX2" : "plain C: slow");
+    row("  yes", "run, chat, eval, bench on the CPU (%s)", vectors_of(r));
     row("  yes", "trace, tokenize, gen");
     row(compile ? "  yes" : "  no", "gen --cubin and prediction for GPUs that are not here%s",
         compile ? "" : ": no NVRTC");
