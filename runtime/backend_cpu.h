@@ -19,7 +19,7 @@ enum {
     CPU_DEPTH = 1536,     /* inputs of a weight matrix that are expanded at once */
     CPU_QUERIES = 48,     /* queries of an attention tile, at most */
     CPU_PARTS = 4,        /* column sums a head are made in so many parts */
-    CPU_SPLIT = 256,      /* keys that one item takes in decoding */
+    CPU_SPLIT = 512,      /* keys that one item takes in decoding */
     CPU_VALUE_ROWS = 32,  /* values that are multiplied at a time in decoding: what the first-level cache holds */
     CPU_MATVEC_ROWS = 64, /* outputs of a weight matrix that one item makes in decoding */
     CPU_MATVEC_TOKENS = 3 /* up to so many tokens, rows of weights are used as they are */

@@ -329,8 +329,7 @@ static void decode_merge(struct cpu *c, int head)
         float part = exp2f(share[(size_t)i * (dp + 2) + dp] - top) / sum;
         float *p = c->sums + (size_t)head * (size_t)c->columns_room + (size_t)i * CPU_SPLIT;
         c->simd->add_scaled(out, share + (size_t)i * (dp + 2), part, d);
-        for (int k = 0, n = least(CPU_SPLIT, c->columns - i * CPU_SPLIT); k < n; k++)
-            p[k] *= part;
+        c->simd->scale(p, part, least(CPU_SPLIT, c->columns - i * CPU_SPLIT));
     }
 }
 

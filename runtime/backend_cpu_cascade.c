@@ -27,8 +27,7 @@ static void reduce(const struct cpu *c, const float *const *sum, int heads, int 
     case REDUCE_MEAN:
         for (int h = 1; h < heads; h++)
             c->simd->add_scaled(out, sum[h], 1, n);
-        for (int i = 0; i < n; i++)
-            out[i] /= (float)heads;
+        c->simd->scale(out, 1 / (float)heads, n);
         break;
     case REDUCE_MAX:
         for (int h = 1; h < heads; h++)
@@ -53,8 +52,8 @@ static void update_scores(const struct cpu *c, const float *reduced, float *scor
         const struct cpu_segment *g = &c->segment[i];
         float *to = score + g->panel * PANEL + g->skip;
         const float *from = reduced + g->column + g->skip;
-        for (int j = 0; j < g->len; j++)
-            to[j] = c->decay * to[j] + from[j];
+        c->simd->scale(to, c->decay, g->len);
+        c->simd->add_scaled(to, from, 1, g->len);
     }
 }
 

@@ -81,6 +81,12 @@ static float sum_of_exp2(float *x, int n, float scale, float top)
     return sum;
 }
 
+static void scale(float *x, float w, int n)
+{
+    for (int i = 0; i < n; i++)
+        x[i] *= w;
+}
+
 static void add_scaled(float *acc, const float *x, float w, int n)
 {
     for (int i = 0; i < n; i++)
@@ -98,9 +104,9 @@ static void rotate(const float *x, float *y, const float *cs, int pairs)
 
 static void rms_norm(const float *x, const float *w, float *y, int n, float eps)
 {
-    float squares = dot(x, x, n), scale = 1 / sqrtf(squares / (float)n + eps);
+    float squares = dot(x, x, n), factor = 1 / sqrtf(squares / (float)n + eps);
     for (int i = 0; i < n; i++)
-        y[i] = x[i] * scale * w[i];
+        y[i] = x[i] * factor * w[i];
 }
 
 static void swiglu(float *gate, const float *up, int n)
@@ -118,6 +124,7 @@ const struct simd simd_plain = {
     .matvec = matvec,
     .max = max,
     .exp2_sum = sum_of_exp2,
+    .scale = scale,
     .add_scaled = add_scaled,
     .rotate = rotate,
     .rms_norm = rms_norm,

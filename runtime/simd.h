@@ -76,6 +76,8 @@ struct simd {
     float (*max)(const float *x, int n); /* -INFINITY for n = 0 */
     /* x[i] = exp2(x[i] * scale - top), and their sum; -INFINITY gives 0. */
     float (*exp2_sum)(float *x, int n, float scale, float top);
+    /* x[i] *= w */
+    void (*scale)(float *x, float w, int n);
     /* acc[i] += w * x[i] */
     void (*add_scaled)(float *acc, const float *x, float w, int n);
     /* Turns pairs (2i, 2i+1) of x by cs[i] = {cos, sin} into y (may be x). */

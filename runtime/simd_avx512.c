@@ -163,6 +163,7 @@ const struct simd simd_avx512 = {
     .matvec = matvec,
     .max = max,
     .exp2_sum = sum_of_exp2,
+    .scale = scale,
     .add_scaled = add_scaled,
     .rotate = rotate,
     .rms_norm = rms_norm,

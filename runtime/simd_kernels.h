@@ -217,6 +217,16 @@ static float sum_of_exp2(float *x, int n, float scale, float top)
     return sum;
 }
 
+static void scale(float *x, float w, int n)
+{
+    vf wv = v_set1(w);
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        v_store(x + i, v_mul(wv, v_load(x + i)));
+    for (; i < n; i++)
+        x[i] *= w;
+}
+
 static void add_scaled(float *acc, const float *x, float w, int n)
 {
     vf wv = v_set1(w);

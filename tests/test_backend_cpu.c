@@ -111,6 +111,23 @@ static void test_cascade_options(void **state)
     }
 }
 
+/* So many keys that one token's attention is split, and a ring whose seam lies in the middle of a split. */
+static void test_many_keys(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct tiny_model t = tiny_model_defaults();
+        struct cascade_params p = small_cascade();
+        t.seed = 700 + (uint64_t)i;
+        p.subcaches = 1; /* no scores are compared, so that none are too close */
+        p.window = 1040;
+        p.stride = 1;
+        p.policy = i ? POLICY_HOMOGENEOUS : POLICY_INDEPENDENT;
+        p.reduction = i ? REDUCE_MAX : REDUCE_MEAN;
+        compare(&t, &p, 1300, 2, i ? "many keys, homogeneous" : "many keys");
+    }
+}
+
 static void test_models(void **state)
 {
     (void)state;
@@ -247,6 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_strides),   cmocka_unit_test(test_cascade_options), cmocka_unit_test(test_models),
         cmocka_unit_test(test_rotations), cmocka_unit_test(test_deterministic),   cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_many_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

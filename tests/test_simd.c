@@ -321,6 +321,11 @@ static void test_elementwise(void **state)
             assert_near("add_scaled", a, b, (size_t)n + 1, 3e-7);
 
             memcpy(a, x, bytes);
+            s->scale(a, 0.7f, n);
+            for (int i = 0; i <= n; i++)
+                assert_true(a[i] == (i < n ? 0.7f * x[i] : x[i]));
+
+            memcpy(a, x, bytes);
             memcpy(b, x, bytes);
             s->rotate(a, a, y, n / 2);
             simd_plain.rotate(b, b, y, n / 2);
