@@ -235,6 +235,26 @@ static void model_is_found(void **state)
     unsetenv("WEIR_MODEL");
 }
 
+/* With WEIR_VERBOSE a run tells where its time went, in the order of it; without, nothing. */
+static void time_is_told(void **state)
+{
+    static const char *const notes[] = {"model mapped", "tokenizer", "prompt", "first token", "end"};
+    const char *at;
+    setenv("WEIR_VERBOSE", "1", 1);
+    assert_int_equal(weir("run -m tiny.gguf --cpu -p 'some words' -n 2 --ignore-end"), 0);
+    unsetenv("WEIR_VERBOSE");
+    at = errors;
+    for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) {
+        char line[64];
+        snprintf(line, sizeof line, " ms  %s\n", notes[i]);
+        at = strstr(at, line);
+        if (!at)
+            fail_msg("no '%s' in: %s", notes[i], errors);
+    }
+    assert_int_equal(weir("run -m tiny.gguf --cpu -p 'some words' -n 2 --ignore-end"), 0);
+    assert_null(strstr(errors, "time:"));
+}
+
 static void pass_keys(void **state)
 {
     (void)state;
@@ -266,6 +286,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(help),       cmocka_unit_test(usage_errors), cmocka_unit_test(failed_jobs),
         cmocka_unit_test(perplexity), cmocka_unit_test(runs),         cmocka_unit_test(model_is_found),
+        cmocka_unit_test(time_is_told),
         cmocka_unit_test(pass_keys),
     };
     if (argc > 1)

@@ -11,6 +11,7 @@
 
 #include "gguf_writer.h"
 #include "runtime/model.h"
+#include "runtime/model_random.h"
 
 static int open_bytes(struct model *m, const void *data, size_t size, struct err *err)
 {
@@ -308,6 +309,49 @@ static void a_file_on_disk(void **state)
     model_close(&m); /* harmless */
 }
 
+/* n weights from a tensor's beginning are small numbers, and not the same in one row as in the next. */
+static void check_random(const struct tensor *t, size_t n)
+{
+    float *v = malloc(n * sizeof *v);
+    size_t row = (size_t)t->ne[0];
+    assert_non_null(v);
+    quant_to_float(t->type, t->data, v, n);
+    for (size_t i = 0; i < n; i++)
+        if (!(fabsf(v[i]) < 1))
+            fail_msg("%s: weight %zu is %g", quant_info(t->type)->name, i, (double)v[i]);
+    assert_memory_not_equal(v, v + row, row * sizeof *v);
+    free(v);
+}
+
+/* Random models of a known shape: whole, and as the patterns that a GPU repeats. */
+static void random_weights(void **state)
+{
+    static const enum quant_type types[] = {QUANT_F32,  QUANT_F16,  QUANT_BF16, QUANT_Q4_0,
+                                            QUANT_Q4_1, QUANT_Q8_0, QUANT_Q4_K, QUANT_Q6_K};
+    struct model m;
+    struct err err = {""};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (model_random(&m, "llama-3.1-70b", types[i], true, &err) != 0) /* 40 GB and more, if it were whole */
+            fail_msg("%s", err.msg);
+        const struct tensor *up = m.layer[79].up;
+        assert_int_equal(m.shape.layers, 80);
+        assert_true(up->ne[0] == 8192 && up->ne[1] == 28672);
+        assert_true(up->repeats > 0 && up->repeats < up->bytes && up->repeats % 16 == 0 && up->bytes % 16 == 0);
+        check_random(up, up->repeats / (size_t)quant_info(types[i])->bytes * (size_t)quant_info(types[i])->block);
+        assert_int_equal(m.layer[79].ffn_norm->repeats, 0);
+        assert_true(((const float *)m.layer[79].ffn_norm->data)[8191] == 1);
+        model_close(&m);
+    }
+    assert_int_equal(model_random(&m, "smollm2-135m", QUANT_Q8_0, false, &err), 0);
+    assert_int_equal(m.layer[29].down->repeats, 0);
+    check_random(m.layer[29].down, 576 * 1536);
+    model_close(&m);
+    assert_int_equal(model_random(&m, "smollm2-135m", QUANT_Q4_K, false, &err), -1);
+    assert_non_null(strstr(err.msg, "no whole blocks of Q4_K"));
+    assert_int_equal(model_random(&m, "none", QUANT_Q8_0, false, &err), -1);
+    assert_non_null(strstr(err.msg, "llama-3.1-70b"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +364,7 @@ int main(void)
         cmocka_unit_test(a_vocabulary_that_does_not_match),
         cmocka_unit_test(truncated_and_damaged_files_are_one_line),
         cmocka_unit_test(a_file_on_disk),
+        cmocka_unit_test(random_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
