@@ -29,7 +29,7 @@ function M.configs(kernel, gpu, given)
       end
       return
     end
-    local s = spec.resolve(kernel, gpu, chosen)
+    local s = spec.resolve(kernel, gpu, chosen, true)
     local values = {}
     for j, q in ipairs(tile) do values[j] = spec.value_for_c(q, s.values[q.name]) end
     out[#out + 1] = { values = values, broken = s.broken }

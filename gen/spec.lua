@@ -63,12 +63,18 @@ local function whole(v)
   return math.type(v) == "float" and math.tointeger(v) or v
 end
 
+local compiled = {} -- expressions: a space evaluates each of its few thousands of times
+
 -- The value of an expression (a string of Lua, or a plain value) among `values`. `where` begins its error.
 local function evaluate(where, expression, values)
   if type(expression) ~= "string" then return expression end
-  local chunk, message = load("return " .. expression, "=expression", "t", template.strict(values))
+  local chunk, message = compiled[expression], nil
+  if not chunk then
+    chunk, message = load("local _ENV = ... return " .. expression, "=expression", "t", {})
+    compiled[expression] = chunk
+  end
   local ok, v
-  if chunk then ok, v = pcall(chunk) end
+  if chunk then ok, v = pcall(chunk, template.strict(values)) end
   if not ok then
     message = tostring(chunk and v or message):gsub("^expression:%d+: ", "")
     fail("%s: %s, in '%s'", where, message, expression)
@@ -213,14 +219,14 @@ local function values_in(expression, values)
 end
 
 -- The first restriction that fails, or nil: its name and the sentence.
-local function broken_limit(k, values)
+local function broken_limit(k, values, brief)
   for _, limit in ipairs(k.limits) do
     local ok = evaluate(("gen/kernels/%s.lua: restriction '%s'"):format(k.name, limit[1]), limit[2], values)
     if type(ok) ~= "boolean" then
       fail("gen/kernels/%s.lua: restriction '%s' is neither true nor false: %s", k.name, limit[1], limit[2])
     end
     if not ok then
-      return limit[1], ("%s: restriction '%s': %s does not hold (%s)%s"):format(k.name, limit[1], limit[2],
+      return limit[1], not brief and ("%s: restriction '%s': %s does not hold (%s)%s"):format(k.name, limit[1], limit[2],
         values_in(limit[2], values), limit[3] and "; " .. limit[3] or "")
     end
   end
@@ -235,7 +241,8 @@ M.common_limits = {
 -- Everything that follows from kernel, GPU and given parameters (name -> text or number). Returns a spec:
 --   kernel (declaration), gpu (facts), values (all names that template and limits see), arch, name,
 --   broken, why: the restriction that fails, or nil
-function M.resolve(kernel, gpu_name, given)
+-- brief: neither name nor why, for walks over a whole space.
+function M.resolve(kernel, gpu_name, given, brief)
   local k = M.declaration(kernel)
   local gpu = M.gpu(gpu_name)
   local where = "gen/kernels/" .. k.name .. ".lua"
@@ -274,10 +281,10 @@ function M.resolve(kernel, gpu_name, given)
     values[name] = v
   end
   local arch = "sm_" .. gpu.sm
-  local spec = { kernel = k, gpu = gpu, values = values, arch = arch, name = M.name_of(k, values, arch) }
+  local spec = { kernel = k, gpu = gpu, values = values, arch = arch, name = not brief and M.name_of(k, values, arch) or "" }
   values.kernel, values.name = k.name, spec.name
-  spec.broken, spec.why = broken_limit({ name = k.name, limits = M.common_limits }, values)
-  if not spec.broken then spec.broken, spec.why = broken_limit(k, values) end
+  spec.broken, spec.why = broken_limit({ name = k.name, limits = M.common_limits }, values, brief)
+  if not spec.broken then spec.broken, spec.why = broken_limit(k, values, brief) end
   return spec
 end
 

@@ -247,6 +247,11 @@ static bool wants_bf16(const struct model *m, const struct backend_options *o)
     return type == QUANT_BF16 || type == QUANT_F32 || !strcmp(m->shape.arch, "qwen2");
 }
 
+const char *backend_cuda_type(const struct model *m)
+{
+    return wants_bf16(m, NULL) ? "bf16" : "fp16";
+}
+
 static int check_shape(const struct model_shape *s, struct err *err)
 {
     static const int dims[] = {64, 80, 96, 128, 256}; /* gen/spec.lua has the list, this the sentence */

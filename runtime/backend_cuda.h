@@ -268,4 +268,7 @@ int backend_cuda_kernels(struct model_kernels *list, const struct model *m, cons
 int backend_cuda_open_on(struct backend *be, struct device *dev, const struct model *m, const struct cascade_params *p,
                          const struct backend_options *o, struct err *err);
 
+/* Of what type a GPU computes with this model, "fp16" or "bf16", unless it is told. */
+const char *backend_cuda_type(const struct model *m);
+
 #endif

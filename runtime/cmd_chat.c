@@ -4,7 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "autotune.h"
 #include "chat.h"
+#include "autotune.h"
 #include "cmd.h"
 #include "keep.h"
 
@@ -116,6 +118,7 @@ int cmd_chat(int argc, char **argv, struct err *err)
 {
     struct talk t = {0};
     const char *family = NULL;
+    bool tune_first = false;
     struct cascade_options cascade;
     struct session_options so;
     struct generate_options go;
@@ -129,6 +132,7 @@ int cmd_chat(int argc, char **argv, struct err *err)
          0, 0, NULL},
         {"--template", NULL, OPTION_TEXT, &family, "NAME",
          "chat template: chatml, llama2, llama3, mistral, zephyr (the model's)", 0, 0, NULL},
+        AUTOTUNE_OPTION(&tune_first),
         {0},
     };
     struct options set = {
@@ -142,8 +146,11 @@ int cmd_chat(int argc, char **argv, struct err *err)
                   {"cascade", cascade.table}},
     };
     int status = keep_parse(&keep, &set, &cascade, &go, argc, argv, err);
-    if (status == OPTIONS_GO)
-        status = generate_options_finish(&go, err) ? CMD_USAGE : keep_begin(&keep, &t.s, &so, &cascade, &go, err);
+    if (status == OPTIONS_GO) {
+        status = generate_options_finish(&go, err) ? CMD_USAGE : tune_first ? autotune(&so, &cascade, err) : CMD_OK;
+        if (status == CMD_OK)
+            status = keep_begin(&keep, &t.s, &so, &cascade, &go, err);
+    }
     if (status != CMD_OK || !t.s.stream)
         goto done;
     status = CMD_FAILED;

@@ -4,6 +4,7 @@
 
 #include <cJSON.h>
 
+#include "autotune.h"
 #include "cmd.h"
 #include "keep.h"
 #include "memory.h"
@@ -11,7 +12,7 @@
 
 struct run_options {
     const char *text, *file;
-    bool special, json;
+    bool special, json, autotune;
 };
 
 struct prompt {
@@ -90,6 +91,7 @@ int cmd_run(int argc, char **argv, struct err *err)
         {"--special", NULL, OPTION_FLAG, &o.special, NULL,
          "special tokens in the text, like <|im_start|>, are what they say", 0, 0, NULL},
         {"--json", NULL, OPTION_FLAG, &o.json, NULL, "print JSON when all is done", 0, 0, NULL},
+        AUTOTUNE_OPTION(&o.autotune),
         {0},
     };
     struct options set = {
@@ -114,7 +116,9 @@ int cmd_run(int argc, char **argv, struct err *err)
     }
     if (generate_options_finish(&go, err))
         goto done;
-    status = keep_begin(&keep, &s, &so, &cascade, &go, err);
+    status = o.autotune ? autotune(&so, &cascade, err) : CMD_OK;
+    if (status == CMD_OK)
+        status = keep_begin(&keep, &s, &so, &cascade, &go, err);
     if (status != CMD_OK)
         goto done;
     g.echo = o.json ? NULL : stdout;

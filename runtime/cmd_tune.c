@@ -1,31 +1,28 @@
 /* weir tune: the best tile of each kernel for a GPU, by search on the GPU, and what is known about it. */
-#include <errno.h>
-#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../tuner/formats.h"
-#include "../tuner/tune.h"
+#include "../tuner/tune_session.h"
 #include "../tuner/tune_shapes.h"
-#include "../tuner/wisdom_write.h"
+#include "backend_cuda.h"
 #include "cascade_options.h"
 #include "cmd.h"
 #include "cmd_tune_predict.h"
 #include "model_random.h"
 #include "options.h"
+#include "tune_show.h"
 
-enum { WORDS_MAX = 16, PROBLEMS_MAX = 256, GPUS_MAX = TUNE_GPUS_MAX, QUICK_TRIALS = 12, LEADERS = 32 };
+enum { WORDS_MAX = 16, PROBLEMS_MAX = 256, GPUS_MAX = TUNE_GPUS_MAX, LEADERS = 32 };
 
 struct tune_command {
     struct cascade_options cascade;
     const char *gpu, *shapes, *model, *budget, *simulate, *log, *wisdom, *export, *templates, *set;
     int type, search, seed, replay;
-    bool list, quick, merge, search_given, predict, validate;
+    bool list, quick, merge, search_given, type_given, predict, validate;
     const char *report;
     int compile;
     const char *word[WORDS_MAX];
@@ -34,13 +31,10 @@ struct tune_command {
 
     struct pairs fixed; /* --set */
     struct gen *gen;
-    struct meter meter;
-    struct trials trials;
-    char gpu_arg[GEN_GPU_MAX]; /* the GPU that is tuned */
-    struct gen_gpu facts;
+    struct tune_session session; /* of the GPU that is in work */
+    struct tune_show show;
     struct tune_problem problem[PROBLEMS_MAX];
     int nproblems;
-    bool header; /* of the result's table: printed */
 };
 
 static volatile sig_atomic_t stop;
@@ -63,11 +57,11 @@ static bool wanted(const struct tune_command *c, const char *kernel)
     return c->nwords == 0;
 }
 
-static int add_problems(struct tune_command *c, const struct model_shape *shape, const struct cascade_params *p,
-                        struct err *err)
+static int add_problems(struct tune_command *c, const struct model_shape *shape, const char *type,
+                        const struct cascade_params *p, struct err *err)
 {
     struct tune_problem some[TUNE_PROBLEMS_MAX];
-    int n = tune_problems_of(shape, p, c->type ? "bf16" : "fp16", c->facts.sms ? c->facts.sms : 1, some, err);
+    int n = tune_problems_of(shape, p, type, c->session.facts.sms ? c->session.facts.sms : 1, some, err);
     for (int i = 0; i < n; i++) {
         bool there = !wanted(c, some[i].kernel);
         for (int j = 0; j < c->nproblems && !there; j++)
@@ -82,16 +76,16 @@ static int add_problems(struct tune_command *c, const struct model_shape *shape,
 }
 
 /* A model's problems under the cascade that was asked for; else under the default one, and under a long one. */
-static int add_shape(struct tune_command *c, const struct model_shape *shape, struct err *err)
+static int add_shape(struct tune_command *c, const struct model_shape *shape, const char *type, struct err *err)
 {
     static const int sizes[][2] = {{2048, 1024}, {16384, 4096}};
     struct cascade_params p = c->cascade.p;
     if (c->cascade.window_given)
-        return add_problems(c, shape, &p, err);
+        return add_problems(c, shape, type, &p, err);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         p.window = sizes[i][0];
         p.stride = sizes[i][1];
-        if (add_problems(c, shape, &p, err) != 0)
+        if (add_problems(c, shape, type, &p, err) != 0)
             return -1;
     }
     return 0;
@@ -100,6 +94,7 @@ static int add_shape(struct tune_command *c, const struct model_shape *shape, st
 static int find_problems(struct tune_command *c, struct err *err)
 {
     struct model_shape shape;
+    const char *type = c->type ? "bf16" : "fp16";
     char names[512], *save = NULL;
     c->nproblems = 0;
     if (c->model) {
@@ -107,103 +102,19 @@ static int find_problems(struct tune_command *c, struct err *err)
         if (model_open(&m, c->model, err) != 0)
             return -1;
         shape = m.shape;
+        if (!c->type_given)
+            type = backend_cuda_type(&m);
         model_close(&m);
-        return add_shape(c, &shape, err);
+        return add_shape(c, &shape, type, err);
     }
     snprintf(names, sizeof names, "%s", c->shapes ? c->shapes : "llama-3.1-8b");
     for (char *name = strtok_r(names, ",", &save); name; name = strtok_r(NULL, ",", &save))
-        if (model_random_shape(&shape, name, err) != 0 || add_shape(c, &shape, err) != 0)
+        if (model_random_shape(&shape, name, err) != 0 || add_shape(c, &shape, type, err) != 0)
             return -1;
     return c->nproblems ? 0 : err_set(err, "%s: not a kernel to tune; weir tune --list shows them", c->word[0]);
 }
 
 /* ------------------------------------------------------------------------------------------------ tuning */
-
-static void progress(void *user, const struct tune_state *now)
-{
-    struct tune_command *c = user;
-    char config[PAIRS_TEXT_MAX], best[PAIRS_TEXT_MAX] = "";
-    struct pairs tile;
-    if (!isatty(2))
-        return;
-    pairs_text(&now->last->config, config);
-    if (now->best >= 0) {
-        tune_space_config(now->space, now->best, &tile);
-        pairs_text(&tile, best);
-    }
-    fprintf(stderr, "\r\033[K%s %d/%d, %d failed; best %.4f ms: %s", now->space->problem.kernel,
-            now->trials + now->known, now->space->nvalid, now->failed, now->best_ms, best);
-    (void)c;
-}
-
-static void print_result(struct tune_command *c, const struct tune_state *r)
-{
-    char text[PROBLEM_TEXT_MAX], config[PAIRS_TEXT_MAX] = "none is correct";
-    struct pairs tile;
-    tune_problem_text(&r->space->problem, text);
-    if (r->best >= 0) {
-        tune_space_config(r->space, r->best, &tile);
-        pairs_text(&tile, config);
-    }
-    if (isatty(2))
-        fprintf(stderr, "\r\033[K");
-    if (!c->header)
-        printf("| problem | best tile | ms | default ms | gain | trials | failed | of "
-               "|\n|---|---|---:|---:|---:|---:|---:|---:|\n");
-    c->header = true;
-    for (char *bar = text; (bar = strchr(bar, '|'));)
-        *bar = ';';
-    printf("| %s | %s | %.4f | ", text, config, r->best_ms);
-    if (r->default_ms > 0)
-        printf("%.4f | %.2f |", r->default_ms, r->default_ms / r->best_ms);
-    else
-        printf("- | - |");
-    printf(" %d | %d | %d |\n", r->trials + r->known, r->failed, r->space->nvalid);
-    fflush(stdout);
-}
-
-static void make_head(const struct tune_command *c, struct wisdom_file *head)
-{
-    struct nvrtc_info nvrtc;
-    *head = (struct wisdom_file){.sm = c->facts.sm};
-    snprintf(head->gpu, sizeof head->gpu, "%s", c->facts.name);
-    snprintf(head->title, sizeof head->title, "%s", c->facts.title);
-    if (c->meter.facts.driver)
-        snprintf(head->driver, sizeof head->driver, "%d.%d", c->meter.facts.driver / 1000,
-                 c->meter.facts.driver % 1000 / 10);
-    if (nvrtc_find(&nvrtc, NULL, NULL) == 0)
-        snprintf(head->nvrtc, sizeof head->nvrtc, "%d.%d", nvrtc.major, nvrtc.minor);
-}
-
-/* <folder>/<gpu>.json of the first folder that wisdom is looked for in, unless --wisdom names a file. */
-static void wisdom_path(const struct tune_command *c, char path[700])
-{
-    char folder[2][600];
-    struct stat st;
-    int n = wisdom_folders(c->gen, folder);
-    if (c->wisdom)
-        snprintf(path, 700, "%s", c->wisdom);
-    else if (n && stat(folder[0], &st) == 0 && S_ISREG(st.st_mode))
-        snprintf(path, 700, "%s", folder[0]);
-    else
-        snprintf(path, 700, "%s/%s.json", n ? folder[0] : ".", c->facts.name);
-}
-
-static int keep_best(struct tune_command *c, const struct tune_state *r, struct err *err)
-{
-    struct wisdom_file head;
-    struct wisdom_entry e;
-    char path[700];
-    if (r->best < 0)
-        return 0;
-    const struct trial *best = trials_find(&c->trials, r->space, r->best);
-    if (!best)
-        return 0;
-    make_head(c, &head);
-    wisdom_path(c, path);
-    wisdom_entry_of_trial(&e, best, r->trials + r->known);
-    return wisdom_file_add(path, &head, &e, 1, err);
-}
 
 /* "200" is trials, "30s" seconds. */
 static int read_budget(const struct tune_command *c, struct tune *t, struct err *err)
@@ -211,7 +122,7 @@ static int read_budget(const struct tune_command *c, struct tune *t, struct err 
     char *end = NULL;
     double v = c->budget ? strtod(c->budget, &end) : 0;
     if (!c->budget)
-        t->max_trials = c->quick ? QUICK_TRIALS : 0;
+        t->max_trials = c->quick ? TUNE_QUICK_TRIALS : 0;
     else if (end == c->budget || !(v > 0 && v < 1e9) || (end[0] && (end[0] != 's' || end[1])))
         return err_set(err, "--budget %s: wants a number of trials (200) or of seconds (30s), for each problem",
                        c->budget);
@@ -222,60 +133,27 @@ static int read_budget(const struct tune_command *c, struct tune *t, struct err 
     return 0;
 }
 
-static int tune_one(struct tune_command *c, struct tune *t, const struct tune_problem *problem, struct err *err)
-{
-    struct tune_space space;
-    struct tune_state result;
-    if (tune_space_open(&space, c->gen, c->gpu_arg, problem, &c->fixed, err) != 0)
-        return -1;
-    double *predicted = err_calloc((size_t)space.nvalid + 1, sizeof *predicted, "predictions", err);
-    int status = predicted ? tune_predict(&space, predicted, err) : -1;
-    if (status == 0)
-        status = tune_run(t, &space, predicted, &result, err);
-    if (status == 0 && result.trials + result.known > 0) {
-        print_result(c, &result);
-        status = keep_best(c, &result, err);
-    }
-    free(predicted);
-    tune_space_close(&space);
-    return status;
-}
-
-static void log_path(const struct tune_command *c, char path[700])
-{
-    struct kernel_cache cache;
-    kernel_cache_default(&cache);
-    if (c->log)
-        snprintf(path, 700, "%s", c->log);
-    else
-        snprintf(path, 700, "%s/trials/%s%s.jsonl", cache.folder[0] ? cache.folder : ".", c->facts.name,
-                 c->simulate ? "-simulated" : "");
-}
-
 static int tune_all(struct tune_command *c, struct err *err)
 {
-    char path[700];
-    struct tune t = {.meter = &c->meter,
-                     .trials = &c->trials,
-                     .search = (enum search_kind)c->search,
+    struct tune_session *s = &c->session;
+    struct tune t = {.search = (enum search_kind)c->search,
                      .seed = (uint64_t)c->seed,
                      .stop = &stop,
-                     .progress = progress,
-                     .user = c};
+                     .progress = tune_show_progress,
+                     .user = &c->show};
     struct sigaction act = {.sa_handler = on_interrupt};
-    log_path(c, path);
     if (read_budget(c, &t, err) != 0)
         return CMD_USAGE;
-    if (trials_open(&c->trials, path, true, err) != 0)
+    tune_session_paths(s, c->log, c->wisdom, c->simulate, false);
+    if (tune_session_log(s, err) != 0)
         return CMD_FAILED;
-    if (c->trials.damaged)
-        fprintf(stderr, "weir tune: warning: %s: %d lines are no trials and are left out\n", path, c->trials.damaged);
+    if (s->trials.damaged)
+        fprintf(stderr, "weir tune: warning: %s: %d lines are no trials and are left out\n", s->log, s->trials.damaged);
     sigaction(SIGINT, &act, NULL);
     for (int i = 0; i < c->nproblems && !stop; i++)
-        if (tune_one(c, &t, &c->problem[i], err) != 0)
+        if (tune_session_run(s, &t, &c->problem[i], tune_show_result, &c->show, err) != 0)
             return CMD_FAILED;
-    wisdom_path(c, path);
-    fprintf(stderr, "%swisdom is in %s, trials in %s\n", stop ? "stopped; " : "", path, c->trials.path);
+    fprintf(stderr, "%swisdom is in %s, trials in %s\n", stop ? "stopped; " : "", s->wisdom, s->log);
     return CMD_OK;
 }
 
@@ -285,7 +163,7 @@ static int list(struct tune_command *c, struct err *err)
 {
     for (int i = 0; i < c->nproblems; i++) {
         struct tune_space s;
-        if (tune_space_open(&s, c->gen, c->gpu_arg, &c->problem[i], &c->fixed, err) != 0)
+        if (tune_space_open(&s, c->gen, c->session.gpu, &c->problem[i], &c->fixed, err) != 0)
             return CMD_FAILED;
         tune_space_print(&s, stdout);
         tune_space_close(&s);
@@ -316,12 +194,11 @@ static int merge(struct tune_command *c, struct err *err)
 /* What the log has of the GPU, if there is one. */
 static int read_trials(const struct tune_command *c, struct trials *t, struct err *err)
 {
-    char path[700];
+    const char *log = c->session.log;
     struct err missing;
-    log_path(c, path);
     if (c->simulate || c->log)
         return trials_load(t, c->simulate ? c->simulate : c->log, err);
-    if (access(path, R_OK) != 0 || trials_open(t, path, false, &missing) != 0)
+    if (access(log, R_OK) != 0 || trials_open(t, log, false, &missing) != 0)
         memset(t, 0, sizeof *t);
     return 0;
 }
@@ -330,6 +207,7 @@ static int read_trials(const struct tune_command *c, struct trials *t, struct er
 static int add_offline(struct tune_command *c, struct tune_offline *o, struct err *err)
 {
     struct tune_offline_gpu *g = &o->gpu[o->ngpus];
+    tune_session_paths(&c->session, c->log, c->wisdom, c->simulate, false);
     g->problem = err_alloc((size_t)c->nproblems, sizeof *g->problem, "problems", err);
     if (!g->problem || read_trials(c, &g->trials, err) != 0) {
         free(g->problem);
@@ -338,9 +216,9 @@ static int add_offline(struct tune_command *c, struct tune_offline *o, struct er
     o->ngpus++;
     memcpy(g->problem, c->problem, (size_t)c->nproblems * sizeof *g->problem);
     g->nproblems = c->nproblems;
-    snprintf(g->arg, sizeof g->arg, "%s", c->gpu_arg);
-    make_head(c, &g->head);
-    wisdom_path(c, g->wisdom);
+    snprintf(g->arg, sizeof g->arg, "%s", c->session.gpu);
+    snprintf(g->wisdom, sizeof g->wisdom, "%s", c->session.wisdom);
+    tune_session_head(&c->session, &g->head);
     return 0;
 }
 
@@ -358,25 +236,6 @@ static int run_offline(struct tune_command *c, const struct tune_offline *given,
 
 /* ------------------------------------------------------------------------------------------------ the command */
 
-/* The GPU by --gpu, by the simulated times, or the one that is here. */
-static int find_gpu(struct tune_command *c, const char *name, struct err *err)
-{
-    if (name)
-        snprintf(c->gpu_arg, sizeof c->gpu_arg, "%s", name);
-    else if (gen_gpu_name(c->gen, c->meter.facts.name, c->meter.facts.sm, c->gpu_arg, err) != 0)
-        return -1;
-    return gen_gpu(c->gen, c->gpu_arg, &c->facts, err);
-}
-
-static int open_meter(struct tune_command *c, struct err *err)
-{
-    if (c->simulate)
-        return meter_table_open(&c->meter, c->simulate, err);
-    if (meter_device_open(&c->meter, gen_home(c->gen)[0] ? gen_home(c->gen) : NULL, err) != 0)
-        return err_prefix(err, "no GPU to measure on (--simulate FILE takes a trial log, --predict needs none)");
-    return 0;
-}
-
 static int run(struct tune_command *c, struct err *err)
 {
     char names[512], *save = NULL;
@@ -392,8 +251,11 @@ static int run(struct tune_command *c, struct err *err)
         gpu[ngpus++] = "a100";
         gpu[ngpus++] = "h200";
     }
-    if (measures && open_meter(c, err) != 0)
+    if (measures && tune_session_measure(&c->session, c->simulate, err) != 0) {
+        if (!c->simulate)
+            err_prefix(err, "no GPU to measure on (--simulate FILE takes a trial log, --predict needs none)");
         return CMD_FAILED;
+    }
     if (measures && ngpus > 1) {
         err_set(err, "--gpu %s: one GPU is measured at a time", c->gpu);
         return CMD_USAGE;
@@ -402,7 +264,7 @@ static int run(struct tune_command *c, struct err *err)
         return err_set(err, "--wisdom %s: a file holds one GPU; WEIR_WISDOM=FOLDER takes one of each", c->wisdom),
                CMD_USAGE;
     for (int i = 0; i < (ngpus ? ngpus : 1) && status == CMD_OK; i++) {
-        if (find_gpu(c, gpu[i], err) != 0 || find_problems(c, err) != 0)
+        if (tune_session_gpu(&c->session, gpu[i], err) != 0 || find_problems(c, err) != 0)
             status = CMD_USAGE;
         else if (offline)
             status = add_offline(c, &o, err) == 0 ? CMD_OK : CMD_FAILED;
@@ -425,7 +287,8 @@ int cmd_tune(int argc, char **argv, struct err *err)
         {"--model-shape", NULL, OPTION_TEXT, &c.shapes, "NAME[,NAME]", "shapes of known models (llama-3.1-8b)", 0, 0,
          NULL},
         {"--model", "-m", OPTION_TEXT, &c.model, "FILE", "the shapes of this model", 0, 0, NULL},
-        {"--type", NULL, OPTION_CHOICE, &c.type, "fp16|bf16", "data type (bf16)", 0, 0, NULL},
+        {"--type", NULL, OPTION_CHOICE, &c.type, "fp16|bf16", "data type (of a model, its own; else bf16)", 0, 0,
+         &c.type_given},
         {"--list", NULL, OPTION_FLAG, &c.list, NULL,
          "how many configs are valid per GPU, and which restriction cuts the rest", 0, 0, NULL},
         {"--search", NULL, OPTION_CHOICE, &c.search, search_kinds, "in which order (guided)", 0, 0, &c.search_given},
@@ -483,10 +346,10 @@ int cmd_tune(int argc, char **argv, struct err *err)
         return merge(&c, err);
     if (gen_open(&c.gen, c.templates, err) != 0)
         return CMD_FAILED;
+    c.session.gen = c.gen;
+    c.session.fixed = &c.fixed;
     status = run(&c, err);
-    trials_close(&c.trials);
-    if (c.meter.close)
-        c.meter.close(&c.meter);
+    tune_session_close(&c.session);
     gen_close(c.gen);
     return status;
 }

@@ -226,6 +226,7 @@ void wisdom_best(const struct wisdom *w, const char *kernel, const struct gen_pa
     for (int i = 0; i < n && found->match == WISDOM_DEFAULT; i++)
         if (fits(w, kernel, params, nparams, c[i].entry, found)) {
             found->match = c[i].other_gpu ? WISDOM_SM : c[i].distance < 0.05 ? WISDOM_SAME : WISDOM_NEAREST;
+            found->measured = c[i].entry->measured[0];
             describe(w, kernel, &c[i], found);
         }
     if (found->match == WISDOM_DEFAULT) {

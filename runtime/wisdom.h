@@ -69,6 +69,7 @@ enum wisdom_match {
 
 struct wisdom_found {
     enum wisdom_match match;
+    bool measured;       /* the entry is a measurement, not a prediction */
     struct pairs config; /* tile parameters that the caller has not given; empty for WISDOM_DEFAULT */
     char line[560];      /* which entry, in words */
 };

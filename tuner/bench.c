@@ -77,19 +77,57 @@ int bench_start(struct bench *b, const char *usage, const char *what, int argc, 
         return CMD_USAGE;
     if (bench_take_set(b, err) != 0)
         return CMD_USAGE;
-    return bench_open(b, err) == 0 && bench_copy(b, err) == 0 ? OPTIONS_GO : CMD_FAILED;
+    return bench_open(b, err) == 0 && bench_copy(b, err) == 0 &&
+                   wisdom_open(&b->wisdom, b->gen, b->gpu.name, cmd_say, err) == 0
+               ? OPTIONS_GO
+               : CMD_FAILED;
 }
 
 void bench_end(struct bench *b)
 {
     if (b->rows && b->format == BENCH_JSON)
         printf("]\n");
+    if (b->rows && b->note[0])
+        fprintf(b->format == BENCH_MD ? stdout : stderr, "\nTiles: %s.\n", b->note);
+    wisdom_close(b->wisdom);
     if (b->dev.close)
         b->dev.close(&b->dev);
     if (b->gen)
         gen_close(b->gen);
     free(b->split);
     memset(b, 0, sizeof *b);
+}
+
+int bench_sizes(struct bench *b, int tokens, int held, struct err *err)
+{
+    const struct {
+        const char *name;
+        long value;
+    } all[] = {{"tokens", tokens},
+               {"held", held},
+               {"keys", held},
+               {"heads", b->heads},
+               {"kv_heads", b->kv_heads},
+               {"cascades", b->cascade.p.policy == POLICY_HOMOGENEOUS ? 1 : b->kv_heads}};
+    b->sizes.n = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (pairs_put_long(&b->sizes, all[i].name, all[i].value, err) != 0)
+            return -1;
+    return 0;
+}
+
+/* "name (from where)", once. */
+static void add_note(struct bench *b, const char *name, const struct wisdom_found *found, bool set)
+{
+    static const char *const matches[] = {"this shape", "the nearest shape", "a GPU of its compute capability"};
+    char from[96] = "default", note[300];
+    if (found->match != WISDOM_DEFAULT)
+        snprintf(from, sizeof from, "wisdom of %s, %s", matches[found->match],
+                 found->measured ? "measured" : "predicted");
+    snprintf(note, sizeof note, "%s (%s%s)", name, set ? "--set; else " : "", from);
+    size_t len = strlen(b->note);
+    if (!strstr(b->note, note))
+        snprintf(b->note + len, sizeof b->note - len, "%s%s", len ? ", " : "", note);
 }
 
 int bench_kernel(struct bench *b, const char *kernel, const char *params, struct kernel *out, struct err *err)
@@ -103,6 +141,7 @@ int bench_kernel(struct bench *b, const char *kernel, const char *params, struct
         *value++ = 0;
         param[n++] = (struct gen_param){word, value};
     }
+    int given = n;
     for (int i = 0; i < b->nparams; i++) {
         const char *name = b->param[i].name, *dot = strchr(name, '.');
         if (dot && ((size_t)(dot - name) != strlen(kernel) || strncmp(name, kernel, strlen(kernel)) != 0))
@@ -113,8 +152,16 @@ int bench_kernel(struct bench *b, const char *kernel, const char *params, struct
         if (has)
             param[n++] = (struct gen_param){dot ? dot + 1 : name, b->param[i].value};
     }
+    struct wisdom_found found = {.match = WISDOM_DEFAULT};
+    bool set = n > given;
+    if (b->wisdom) {
+        wisdom_best(b->wisdom, kernel, param, n, &b->sizes, &found);
+        n = pairs_params(&found.config, param, n);
+    }
     if (kernel_get(b->gen, &b->cache, &b->dev, kernel, param, n, out, err) != 0)
         return -1;
+    if (!b->quiet)
+        add_note(b, out->gen.name, &found, set);
     if (!b->quiet)
         fprintf(stderr, "%s: %d registers, %d bytes of spills, %u bytes of shared memory, %d blocks a multiprocessor\n",
                 out->gen.name, out->cubin.regs, out->cubin.spill_store + out->cubin.spill_load, out->gen.smem,

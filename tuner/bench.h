@@ -11,6 +11,7 @@
 #include "runtime/kernel.h"
 #include "runtime/occupancy.h"
 #include "runtime/quant.h"
+#include "runtime/wisdom.h"
 
 cmd_fn bench_decode, bench_matvec, bench_prefill, bench_update, bench_stream, bench_model;
 
@@ -35,6 +36,10 @@ struct bench {
     struct gen_param param[16];
     int nparams, rows;
     uint64_t seed;
+    struct wisdom *
+        wisdom; /* where tiles come from that --set does not give, as in inference; NULL: they are the kernels' defaults */
+    struct pairs sizes; /* of the run, for its look-up */
+    char note[2000];    /* which kernel has its tile from where; stands under the table */
 };
 
 /* Defaults of everything that options set. Then bench_open: the generator (templates set) and the GPU. */
@@ -48,7 +53,11 @@ void bench_end(struct bench *b);
 /* For benches with options of their own: --set's pairs into param[]; -1 is a usage error. */
 int bench_take_set(struct bench *b, struct err *err);
 
-/* kernel_get with "d=128 g=4" and with what --set gives of the kernel's parameters; prints registers and spills on stderr. */
+/* What the kernels that are opened next run with: tokens of a chunk, keys held. Heads are b's. */
+int bench_sizes(struct bench *b, int tokens, int held, struct err *err);
+
+/* kernel_get with "d=128 g=4", with what --set gives of the kernel's parameters, and the rest of its tile from b->wisdom; prints registers
+ * and spills on stderr, and notes where the tile comes from. */
 int bench_kernel(struct bench *b, const char *kernel, const char *params, struct kernel *out, struct err *err);
 int bench_blocks(const struct bench *b, const struct kernel *k); /* resident a multiprocessor */
 

@@ -183,7 +183,7 @@ int decode_bench_open(struct decode_bench *c, struct bench *b, int window, struc
     c->cascades = c->p.policy == POLICY_HOMOGENEOUS ? 1 : b->kv_heads;
     /* Full to the last step, at a clock when every sub-cache accepts. */
     int64_t clock = (2 * cascade_reach(&c->p) / c->p.span + 4096) / 4096 * 4096, t = c->p.sinks + clock * c->p.span;
-    if (open_kernels(c, err) != 0)
+    if (bench_sizes(b, 1, c->p.sinks + window, err) != 0 || open_kernels(c, err) != 0)
         return -1;
     decode_bench_grids(c, &c->decode, &c->merge);
     return open_memory(c, err) || bench_angles(b, c->rows + window / c->p.subcaches + 1, &c->rot, err) ||

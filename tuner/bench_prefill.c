@@ -84,6 +84,8 @@ static int open_kernels_and_memory(struct prefill_bench *c, struct err *err)
     }
     c->held = c->layout.held;
     c->rows = c->layout.rows;
+    if (bench_sizes(b, c->T, c->held, err) != 0)
+        return -1;
     snprintf(params, sizeof params, "d=%d t=%s", b->head_dim, b->type ? "bf16" : "fp16");
     if (bench_kernel(b, "attn_prefill", params, &c->prefill, err) != 0)
         return -1;

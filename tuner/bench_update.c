@@ -141,6 +141,8 @@ int update_bench_open(struct update_bench *c, struct bench *b, int window, int s
     c->p.stride = c->tokens = stride;
     if (cascade_check(&c->p, err) != 0)
         return -1;
+    if (bench_sizes(b, stride, c->p.sinks + window, err) != 0)
+        return -1;
     c->rows = cascade_rows(&c->p);
     c->cascades = c->p.policy == POLICY_HOMOGENEOUS ? 1 : b->kv_heads;
     snprintf(params, sizeof params, "d=%d b=%d t=%s", b->head_dim, c->p.span, b->type ? "bf16" : "fp16");

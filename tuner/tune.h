@@ -8,6 +8,8 @@
 #include "meter.h"
 #include "search.h"
 
+enum { TUNE_QUICK_TRIALS = 12 }; /* of a problem, for a good tile in seconds */
+
 struct tune_state; /* of one problem, for whoever shows the progress */
 
 struct tune {
