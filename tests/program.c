@@ -25,6 +25,16 @@ int program_setup(void **state)
     return setenv("WEIR_CACHE", in_scratch("").text, 1);
 }
 
+int program_setup_model(void **state)
+{
+    struct tiny_model t = tiny_model_defaults();
+    if (program_setup(state) != 0)
+        return -1;
+    t.tokenizer = TINY_BPE;
+    tiny_model_file(&t, in_scratch("tiny.gguf").text);
+    return 0;
+}
+
 void slurp(const char *name, char *text, size_t room)
 {
     struct bytes b = file_read(in_scratch(name).text);

@@ -11,6 +11,8 @@ extern char out[1 << 20], errors[1 << 16];
 /* scratch_make, and an environment in which the program finds nothing but what the test puts there: $W names it for the shell, and
  * the folder is the cache. */
 int program_setup(void **state);
+/* The same, and a model of random weights with a byte-level tokenizer: tiny.gguf. */
+int program_setup_model(void **state);
 
 /* Runs `weir ARGS` by the shell, with no input but what ARGS redirect; returns its exit status. */
 int weir(const char *args, ...) __attribute__((format(printf, 1, 2)));

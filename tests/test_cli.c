@@ -15,16 +15,6 @@
 #include "program.h"
 #include "scratch.h"
 
-static int setup(void **state)
-{
-    struct tiny_model t = tiny_model_defaults();
-    if (program_setup(state) != 0)
-        return -1;
-    t.tokenizer = TINY_BPE;
-    tiny_model_file(&t, in_scratch("tiny.gguf").text);
-    return 0;
-}
-
 static void help(void **state)
 {
     (void)state;
@@ -291,5 +281,5 @@ int main(int argc, char **argv)
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, setup, scratch_remove);
+    return cmocka_run_group_tests(tests, program_setup_model, scratch_remove);
 }
