@@ -274,10 +274,9 @@ static void pass_keys(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(help),       cmocka_unit_test(usage_errors), cmocka_unit_test(failed_jobs),
-        cmocka_unit_test(perplexity), cmocka_unit_test(runs),         cmocka_unit_test(model_is_found),
-        cmocka_unit_test(time_is_told),
-        cmocka_unit_test(pass_keys),
+        cmocka_unit_test(help),         cmocka_unit_test(usage_errors), cmocka_unit_test(failed_jobs),
+        cmocka_unit_test(perplexity),   cmocka_unit_test(runs),         cmocka_unit_test(model_is_found),
+        cmocka_unit_test(time_is_told), cmocka_unit_test(pass_keys),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
