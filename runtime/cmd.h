@@ -17,6 +17,10 @@ void cmd_say(bool warning, const char *line);
 /* Whether WEIR_VERBOSE asks for more. */
 bool cmd_verbose(void);
 
+/* Prints a JSON value as one line on stdout, and deletes it. */
+struct cJSON;
+void cmd_print_json(struct cJSON *top);
+
 cmd_fn cmd_doctor, cmd_gen, cmd_tune, cmd_run, cmd_chat, cmd_bench, cmd_eval, cmd_trace, cmd_tokenize;
 
 #endif

@@ -67,10 +67,7 @@ static void print_json(const struct session *s, const struct prompt *p, const st
     cJSON_AddNumberToObject(top, "reach", (double)weir_stream_reach(s->stream));
     cJSON_AddNumberToObject(top, "cache_bytes", (double)weir_stream_cache_bytes(s->stream));
     cJSON_AddNumberToObject(top, "peak_memory_bytes", (double)memory_peak());
-    char *line = cJSON_PrintUnformatted(top);
-    printf("%s\n", line ? line : "{}");
-    cJSON_free(line);
-    cJSON_Delete(top);
+    cmd_print_json(top);
     free(text);
 }
 

@@ -1,6 +1,8 @@
-/* How wisdom's lines reach a command's user. */
+/* How commands speak to their user: wisdom's lines, JSON. */
 #include <stdio.h>
 #include <stdlib.h>
+
+#include <cJSON.h>
 
 #include "cmd.h"
 
@@ -16,4 +18,12 @@ void cmd_say(bool warning, const char *line)
         fprintf(stderr, "weir: warning: %s\n", line);
     else if (cmd_verbose())
         fprintf(stderr, "wisdom: %s\n", line);
+}
+
+void cmd_print_json(cJSON *top)
+{
+    char *line = cJSON_PrintUnformatted(top);
+    printf("%s\n", line ? line : "{}");
+    cJSON_free(line);
+    cJSON_Delete(top);
 }

@@ -174,10 +174,7 @@ static void print_json(const struct passkey_options *o, const struct eval_settin
         for (int i = 0; i < n; i++)
             for (int k = 0; k < o->seeds; k++)
                 cJSON_AddItemToArray(list, json_of(o, &setting[i], o->length[l], &row[i][l], k));
-    char *text = cJSON_PrintUnformatted(top);
-    printf("%s\n", text ? text : "{}");
-    cJSON_free(text);
-    cJSON_Delete(top);
+    cmd_print_json(top);
 }
 
 int eval_passkey(int argc, char **argv, struct err *err)

@@ -153,10 +153,7 @@ static void print_json(const struct ppl *r, int n, const char *model)
             cJSON_AddNumberToObject(e, "tokens_per_second", (double)(row->tokens + 1) / row->seconds);
             cJSON_AddItemToArray(list, e);
         }
-    char *text = cJSON_PrintUnformatted(top);
-    printf("%s\n", text ? text : "{}");
-    cJSON_free(text);
-    cJSON_Delete(top);
+    cmd_print_json(top);
 }
 
 /* What is wrong with the options beside each other, or NULL. */

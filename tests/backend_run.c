@@ -4,7 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gguf_writer.h"
 #include "runtime/llama.h"
+
+void repeating_tokens(int32_t *tokens, size_t n, int vocab, uint64_t seed)
+{
+    for (size_t i = 0; i < n; i++)
+        tokens[i] = i > 20 && random_int(&seed, 0, 2) == 0 ? tokens[random_int(&seed, 0, (int)i - 1)]
+                                                           : random_int(&seed, 0, vocab - 1);
+}
 
 /* A text on its way through the backend. */
 struct feed {

@@ -6,6 +6,9 @@
 #include "oracle_llama.h"
 #include "runtime/backend.h"
 
+/* n random tokens of a vocabulary, some of them over again, so that some keys are looked for again. */
+void repeating_tokens(int32_t *tokens, size_t n, int vocab, uint64_t seed);
+
 /* Feeds n tokens to an open backend (empty stream) in chunks of p->stride and fills *out as oracle_llama_run does; `closest`
  * stays infinite. Freed by oracle_llama_free. Returns 0, or -1 with *err. */
 int backend_run(struct oracle_llama *out, struct backend *be, const struct model *m, const struct cascade_params *p,

@@ -15,13 +15,6 @@
 #include "runtime/simd.h"
 #include "sanitized.h"
 
-static void random_tokens(int32_t *tokens, size_t n, int vocab, uint64_t seed)
-{
-    for (size_t i = 0; i < n; i++) /* repeats, so that some keys are looked for again */
-        tokens[i] = i > 20 && random_int(&seed, 0, 2) == 0 ? tokens[random_int(&seed, 0, (int)i - 1)]
-                                                           : random_int(&seed, 0, vocab - 1);
-}
-
 /* One model and cascade, with every vector version that this machine runs. */
 static void compare(const struct tiny_model *t, const struct cascade_params *p, size_t n, int threads, const char *what)
 {
@@ -34,7 +27,7 @@ static void compare(const struct tiny_model *t, const struct cascade_params *p, 
     tiny_model_open(t, &m, &file);
     int32_t *tokens = malloc(n * sizeof *tokens);
     assert_non_null(tokens);
-    random_tokens(tokens, n, m.shape.vocab, t->seed + n);
+    repeating_tokens(tokens, n, m.shape.vocab, t->seed + n);
     if (cascade_check(p, &err) != 0)
         fail_msg("%s: %s", what, err.msg);
     oracle_llama_run(&want, &m, p, tokens, n, 1);
@@ -184,7 +177,7 @@ static void test_deterministic(void **state)
     int32_t tokens[N];
     t.type = QUANT_Q4_1;
     tiny_model_open(&t, &m, &file);
-    random_tokens(tokens, N, m.shape.vocab, 5);
+    repeating_tokens(tokens, N, m.shape.vocab, 5);
     for (p.stride = 1; p.stride < 40; p.stride += 23) {
         struct oracle_llama first = {0}, next;
         for (int threads = 1; threads <= 4; threads++) {
