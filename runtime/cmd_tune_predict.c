@@ -58,7 +58,7 @@ static double limit_of(const struct tune_space *s)
 
 static void pick_tile(const struct side *s, struct pairs *tile, char text[PAIRS_TEXT_MAX])
 {
-    tune_space_config(&s->space, s->space.valid[s->predicted.order[0]], tile);
+    tune_space_config(&s->space, s->space.valid[s->predicted.pick], tile);
     pairs_text(tile, text);
 }
 
@@ -88,7 +88,7 @@ static void say_elsewhere(const struct side *from, struct side *to, char out[200
         return;
     }
     struct err ignored;
-    int pick = to->predicted.order[0];
+    int pick = to->predicted.pick;
     if (to->predicted.compiled && !(to->predicted.sim[index].ms > 0) &&
         predict_space_add(&to->space, &to->predicted, index, &ignored) != 0)
         return;
@@ -110,7 +110,7 @@ static void print_sides(const struct tune_problem *problem, struct side *s, int 
         char config[PAIRS_TEXT_MAX], elsewhere[200] = "";
         if (n > 1)
             say_elsewhere(&s[i ? 0 : 1], &s[i], elsewhere);
-        const struct prediction *p = predict_space_of(&s[i].predicted, s[i].predicted.order[0]);
+        const struct prediction *p = predict_space_of(&s[i].predicted, s[i].predicted.pick);
         pick_tile(&s[i], &tile, config);
         printf("  %-9s %-44s %9.4f ms, %3.0f %% of the limit\n            %s\n", s[i].space.gpu.name, config, p->ms,
                100 * limit_of(&s[i].space) / p->ms, p->why);
@@ -122,7 +122,7 @@ static void print_sides(const struct tune_problem *problem, struct side *s, int 
 
 static void make_entry(const struct side *s, struct wisdom_entry *e)
 {
-    const struct prediction *p = predict_space_of(&s->predicted, s->predicted.order[0]);
+    const struct prediction *p = predict_space_of(&s->predicted, s->predicted.pick);
     char text[PAIRS_TEXT_MAX];
     memset(e, 0, sizeof *e);
     snprintf(e->kernel, sizeof e->kernel, "%s", s->space.problem.kernel);

@@ -14,6 +14,8 @@
 #include "runtime/kernel.h"
 #include "tuner/machine.h"
 #include "tuner/predict.h"
+#include "tuner/predict_private.h"
+#include "tuner/predict_space.h"
 #include "tuner/space.h"
 
 static struct gen *gen;
@@ -212,6 +214,67 @@ static void test_what_it_cannot_say(void **state)
     tune_space_close(&s);
 }
 
+/* The kernel's default is taken unless the model can tell that something is faster: never for a kernel that it knows to be no better than
+ * chance at, but for one whose default it predicts well behind. */
+static void test_the_default_stays_where_nothing_is_told(void **state)
+{
+    (void)state;
+    struct tune_space s;
+    struct predict_space p;
+    struct err err = {""};
+    for (int i = 0; i < PROBLEMS; i++) {
+        open_space(&s, i, "a6000");
+        assert_int_equal(predict_space(&s, 0, NULL, NULL, &p, &err), 0);
+        double tells = predict_tells(s.problem.kernel), first = p.all[p.order[0]].ms, pick = p.all[p.pick].ms;
+        assert_true(tells > 0 && tells < 0.5);
+        if (s.valid[p.pick] == s.by_default) {
+            assert_true(pick <= (1 + tells) * first);
+        } else {
+            assert_int_equal(p.pick, p.order[0]);
+            for (int k = 0; k < s.nvalid; k++)
+                if (s.valid[k] == s.by_default)
+                    assert_true(p.all[k].ms > (1 + tells) * first);
+        }
+        predict_space_free(&p);
+        tune_space_close(&s);
+    }
+    assert_true(predict_tells("nothing_like_it") == 0);
+}
+
+/* ---- how blocks follow one another --------------------------------------------------------------------------------------- */
+
+static double same_work(const void *user, int block)
+{
+    (void)block;
+    return *(const double *)user;
+}
+
+static void test_blocks_follow_one_another(void **state)
+{
+    (void)state;
+    double turns = 10;
+    struct predict_grid g = {
+        .blocks = 3, .work = same_work, .user = &turns, .start = 50, .turn = {0, 100}, .resident = 1};
+    assert_float_equal(predict_makespan(&g, 3), 1050, 1e-3);
+    assert_float_equal(predict_makespan(&g, 2), 2100, 1e-3);
+    assert_float_equal(predict_makespan(&g, 1), 3150, 1e-3);
+    /* Two blocks that hide nothing of each other take as long as one after the other, less the start that passes meanwhile. */
+    g.resident = 2;
+    g.turn[2] = 200;
+    g.blocks = 2;
+    assert_float_equal(predict_makespan(&g, 1), 2050, 1e-3);
+    /* Places fall free one by one, so that six such blocks go to two multiprocessors as three and three, not four and two. */
+    g.start = 0;
+    g.blocks = 6;
+    assert_float_equal(predict_makespan(&g, 2), 3000, 1);
+    /* Those that hide half of each other: never faster than all the time together, never slower than one at a time. */
+    g.turn[2] = 150;
+    for (g.blocks = 1; g.blocks < 40; g.blocks++) {
+        double t = predict_makespan(&g, 4), rounds = (g.blocks + 3) / 4;
+        assert_true(t >= 10 * 75.0 * g.blocks / 4 - 1e-3 && t >= 10 * 100 - 1e-3 && t <= 10 * 100 * rounds + 1e-3);
+    }
+}
+
 /* ---- machine code ------------------------------------------------------------------------------------------------------ */
 
 static void build(const char *kernel, const char *gpu, const char *params, struct kernel *k)
@@ -341,6 +404,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a6000_and_a100_get_different_picks),
         cmocka_unit_test(test_geforce_has_half_the_tensor_rate),
         cmocka_unit_test(test_what_it_cannot_say),
+        cmocka_unit_test(test_the_default_stays_where_nothing_is_told),
+        cmocka_unit_test(test_blocks_follow_one_another),
         cmocka_unit_test(test_code_has_the_templates_products),
         cmocka_unit_test(test_a_turn_keeps_the_laws),
         cmocka_unit_test(test_damaged_code),

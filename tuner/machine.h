@@ -9,7 +9,7 @@
 #include "sass.h"
 
 struct machine {
-    int tensor;         /* cycles that one m16n8k16 keeps a partition's tensor core busy */
+    int tensor;         /* cycles that one m16n8k16 keeps a partition's tensor core busy, and its issue slot */
     int fma, alu, sfu;  /* cycles that a warp's instruction keeps the pipe busy */
     int shared_latency; /* cycles from issue to result, when nothing is in the way */
     int sfu_latency;

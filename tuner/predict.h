@@ -38,4 +38,8 @@ struct prediction {
 /* -1 where the GPU's facts do not suffice (an "sm_NN" has no rates) or the kernel is one that the model does not know. */
 int predict_time(const struct predict_input *in, struct prediction *out, struct err *err);
 
+/* How far two predictions of a kernel's tiles must be apart before they tell which is faster, as a fraction of the time. 0 for a kernel
+ * that the model does not know. */
+double predict_tells(const char *kernel);
+
 #endif

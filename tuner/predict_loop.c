@@ -8,10 +8,13 @@
 #include "runtime/attn_grid.h"
 
 enum {
-    RUNS = 9,           /* of a full cache in four steps: the sinks, and each sub-cache on both sides of its seam */
-    L2_CYCLES = 600,    /* a load's way through L2, under load */
-    DRAM_CYCLES = 900,  /* and from DRAM */
-    START_CYCLES = 1500 /* a block's own: arguments, first tiles, results */
+    RUNS = 9,          /* of a full cache in four steps: the sinks, and each sub-cache on both sides of its seam */
+    L2_CYCLES = 600,   /* a load's way through L2, under load */
+    DRAM_CYCLES = 900, /* and from DRAM */
+    PIECE_CYCLES =
+        26, /* until a piece comes out of shared memory, as far as nothing hides them; fitted as in predict_spec.c */
+    SYNC_CYCLES = 170,  /* likewise of a turn's barrier, and of filling the pipes behind it */
+    START_CYCLES = 2000 /* a block's own: arguments, runs, results */
 };
 
 /* Cycles of a turn for 1..resident blocks. The machine code is believed where its loop has as many products as the template's. */
@@ -51,12 +54,19 @@ static void settle(struct predict_job *job, const struct predict_grid *grid, dou
     p->l2_ms = predict_ms(job, full * load->copy);
 }
 
+/* Where tiles come from: the blocks of the first wave walk the same rows at the same time, and the first to ask waits for DRAM; to later
+ * waves they come from L2. For copies and what waits for them. */
+static void find_latency(struct predict_job *job, double blocks)
+{
+    double waves = blocks / ((double)job->in->gpu->sms * job->occupancy.blocks);
+    job->machine.copy_latency += (int)((DRAM_CYCLES - job->machine.copy_latency) * fmin(1, 1 / waves));
+}
+
 /* ---- attn_prefill ------------------------------------------------------------------------------------------------------- */
 
 struct prefill_work {
     int heads, tokens, bm, bn, tiles; /* tiles of queries */
-    double held_turns;                /* for the held keys, runs' last tiles and their queries' staging included */
-    double extra;                     /* turns' worth of a block's own work */
+    double held_turns;                /* for the held keys, runs' last tiles included */
     double masked;                    /* what a masked tile costs more, in turns */
 };
 
@@ -67,7 +77,7 @@ static double prefill_turns(const void *user, int block)
     int tile = w->tiles - 1 - block / w->heads, first = tile * w->bm;
     int end = first + w->bm < w->tokens ? first + w->bm : w->tokens;
     double own = ceil((double)end / w->bn), whole = floor(fmin(first + 1.0, end) / w->bn);
-    return w->held_turns + own + w->masked * (own - whole) + w->extra;
+    return w->held_turns + own + w->masked * (own - whole);
 }
 
 /* A spilled register goes to memory and back once a turn, and is waited for. Fitted (H200). */
@@ -92,8 +102,9 @@ static struct predict_counts prefill_counts(const struct predict_job *job)
         .alu = 1.6 * scores + 30 + 3 * bn * d / 4 / threads,
         .copies = bn * d / 4 / threads,
     };
-    /* Pieces that are asked for too late, barriers, and with one buffer the copies themselves. */
-    c.waits = 30 / pd * (d / 16 + bn / 16) + (st == 1 ? 2 * (job->machine.copy_latency * 0.4 + 60) : 60);
+    /* Pieces that are asked for too late, and barriers: two with one buffer, each with what a copy lasts longer than half a turn's work. */
+    double late = fmax(0, job->machine.copy_latency - job->machine.tensor * c.tensor / 2);
+    c.waits = PIECE_CYCLES / pd * (d / 16 + bn / 16) + (st == 1 ? 2 * (SYNC_CYCLES + late) : SYNC_CYCLES);
     add_spills(&c, job->spills);
     return c;
 }
@@ -106,8 +117,6 @@ int predict_prefill(struct predict_job *job, struct err *err)
         return -1;
     struct predict_grid grid = {.work = prefill_turns, .resident = job->occupancy.blocks};
     struct machine_load load;
-    struct predict_counts counts = prefill_counts(job);
-    fill_turns(job, &counts, false, 1, grid.turn, &load);
     int d = (int)predict_param(job, "d", 0);
     struct prefill_work w = {.heads = (int)heads,
                              .tokens = (int)tokens,
@@ -115,16 +124,19 @@ int predict_prefill(struct predict_job *job, struct err *err)
                              .bn = (int)predict_param(job, "bn", 0),
                              .masked = 0.15};
     w.tiles = (w.tokens + w.bm - 1) / w.bm;
-    /* Queries are staged anew for each run, and turned where there are runs, four pieces at a time, else one by one. */
-    double pieces = (double)predict_param(job, "mt", 1) * d / 16, full = grid.turn[grid.resident];
-    double staging = held > 0 ? (RUNS + 1) * ceil(pieces / 4) * 1.5 * L2_CYCLES : pieces * L2_CYCLES;
-    w.held_turns = held > 0 ? ceil(held / w.bn) + RUNS * (0.5 + w.masked) : 0;
-    w.extra = (staging + START_CYCLES) / full;
     grid.user = &w;
     grid.blocks = w.heads * w.tiles;
+    find_latency(job, grid.blocks);
+    struct predict_counts counts = prefill_counts(job);
+    fill_turns(job, &counts, false, 1, grid.turn, &load);
+    /* Queries are staged anew for each run, and turned where there are runs, four pieces at a time, else one by one. */
+    double pieces = (double)predict_param(job, "mt", 1) * d / 16;
+    double staging = held > 0 ? (RUNS + 1) * ceil(pieces / 4) * 1.5 * L2_CYCLES : pieces * L2_CYCLES;
+    w.held_turns = held > 0 ? ceil(held / w.bn) + RUNS * (0.5 + w.masked) : 0;
+    grid.start = START_CYCLES + staging;
     double turns = 0;
     for (int i = 0; i < w.tiles; i++)
-        turns += heads * (prefill_turns(&w, i * w.heads) - w.extra);
+        turns += heads * prefill_turns(&w, i * w.heads);
     settle(job, &grid, turns, &load);
     return 0;
 }
@@ -133,14 +145,13 @@ int predict_prefill(struct predict_job *job, struct err *err)
 
 struct scores_work {
     int heads, tokens, held, bk, bq;
-    double extra;
 };
 
 static double scores_turns(const void *user, int block)
 {
     const struct scores_work *w = user;
     int key0 = block / w->heads * w->bk, first = key0 > w->held ? (key0 - w->held) / w->bq * w->bq : 0;
-    return ceil((double)(w->tokens - first) / w->bq) + w->extra;
+    return ceil((double)(w->tokens - first) / w->bq);
 }
 
 static struct predict_counts scores_counts(const struct predict_job *job)
@@ -157,9 +168,20 @@ static struct predict_counts scores_counts(const struct predict_job *job)
         .alu = 0.3 * scores + bq / 4 + 40 + 1.5 * bq * d / 8 / threads,
         .copies = bq * d / 8 / threads,
     };
-    c.waits = 30 / pd * bq / 16 * 2 + 100;
+    c.waits = PIECE_CYCLES / pd * bq / 16 * 2 + SYNC_CYCLES;
     add_spills(&c, job->spills);
     return c;
+}
+
+/* The keys' way into registers, 16 rows of a warp at a time, each with its angle's cosines and sines (fp32), and the first tiles of
+ * queries: one load after the other, and the bytes of `blocks` blocks that do so at the same time. */
+static double scores_start(const struct predict_job *job, double blocks)
+{
+    double d = (double)predict_param(job, "d", 0), mk = (double)predict_param(job, "mk", 1),
+           wp = (double)predict_param(job, "wp", 1), bq = (double)predict_param(job, "bq", 0),
+           st = (double)predict_param(job, "st", 2);
+    double bytes = mk * wp * 16 * d * 6 + (st - 1) * bq * d * 2;
+    return START_CYCLES + (1 + mk * ceil(d / 64)) * L2_CYCLES + blocks * bytes / job->machine.copy_bytes;
 }
 
 int predict_scores(struct predict_job *job, struct err *err)
@@ -170,21 +192,20 @@ int predict_scores(struct predict_job *job, struct err *err)
         return -1;
     struct predict_grid grid = {.work = scores_turns, .resident = job->occupancy.blocks};
     struct machine_load load;
-    struct predict_counts counts = scores_counts(job);
     struct scores_work w = {.heads = (int)heads,
                             .tokens = (int)tokens,
                             .held = (int)held,
                             .bk = (int)predict_param(job, "bk", 0),
                             .bq = (int)predict_param(job, "bq", 0)};
-    fill_turns(job, &counts, true, w.bq / 32, grid.turn, &load);
-    /* The keys' way into registers: 16 rows of a warp at a time, turned. */
-    double d = (double)predict_param(job, "d", 0), mk = (double)predict_param(job, "mk", 1);
-    w.extra = (mk * ceil(d / 64) * 1.5 * L2_CYCLES + START_CYCLES) / grid.turn[grid.resident];
     grid.user = &w;
     grid.blocks = (int)(heads * ceil((held + tokens) / w.bk));
+    find_latency(job, grid.blocks);
+    struct predict_counts counts = scores_counts(job);
+    fill_turns(job, &counts, true, w.bq / 32, grid.turn, &load);
+    grid.start = scores_start(job, fmin(grid.resident, ceil((double)grid.blocks / job->in->gpu->sms)));
     double turns = 0;
     for (int i = 0; i < grid.blocks; i += w.heads)
-        turns += heads * (scores_turns(&w, i) - w.extra);
+        turns += heads * scores_turns(&w, i);
     settle(job, &grid, turns, &load);
     return 0;
 }
@@ -235,10 +256,11 @@ int predict_decode(struct predict_job *job, struct err *err)
     /* Before the loop: the step, the runs, the queries, each one load after the other; behind it the warps become one. */
     double d = (double)predict_param(job, "d", 0), g = (double)predict_param(job, "g", 1);
     double own = 4 * DRAM_CYCLES + 400 + wp * 60 + g * d / 2 / (32 * wp) * (40 + 12 * wp);
-    double turns = ceil(tiles / wp) + own / grid.turn[grid.resident];
+    double turns = ceil(tiles / wp);
+    grid.start = own;
     grid.user = &turns;
     grid.blocks = splits * (int)kv_heads;
-    settle(job, &grid, ceil(tiles / wp) * grid.blocks, &load);
+    settle(job, &grid, turns * grid.blocks, &load);
     job->out->dram_ms = job->out->l2_ms;
     job->out->l2_ms = 0;
     return 0;

@@ -61,6 +61,7 @@ struct predict_grid {
     int blocks;
     double (*work)(const void *user, int block); /* turns of the loop; blocks start in order */
     const void *user;
+    double start;                  /* cycles of a block beside its turns, in which it waits and others go on */
     double turn[RESIDENT_MAX + 1]; /* cycles of a turn with so many blocks on a multiprocessor; [1..resident] */
     int resident;
 };

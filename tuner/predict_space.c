@@ -85,7 +85,16 @@ static int by_place(const void *a, const void *b)
     return x->ms != y->ms ? (x->ms > y->ms) - (x->ms < y->ms) : x->config - y->config;
 }
 
-static void sort(struct predict_space *p, struct place *place)
+/* The kernel's default among the valid configs, -1. */
+static int default_of(const struct tune_space *s)
+{
+    for (int i = 0; i < s->nvalid; i++)
+        if (s->valid[i] == s->by_default)
+            return i;
+    return -1;
+}
+
+static void sort(const struct tune_space *s, struct predict_space *p, struct place *place)
 {
     for (int i = 0; i < p->n; i++) {
         bool sim = p->sim[i].ms > 0, spec = p->all[i].ms > 0;
@@ -94,6 +103,12 @@ static void sort(struct predict_space *p, struct place *place)
     qsort(place, (size_t)p->n, sizeof *place, by_place);
     for (int i = 0; i < p->n; i++)
         p->order[i] = place[i].config;
+    p->pick = p->order[0];
+    int def = default_of(s);
+    bool same_stage = def >= 0 && (p->sim[def].ms > 0) == (p->sim[p->pick].ms > 0);
+    if (same_stage &&
+        predict_space_of(p, def)->ms <= (1 + predict_tells(s->problem.kernel)) * predict_space_of(p, p->pick)->ms)
+        p->pick = def;
 }
 
 int predict_space(const struct tune_space *s, int compile, bool (*keep)(void *user, int config), void *user,
@@ -120,15 +135,15 @@ int predict_space(const struct tune_space *s, int compile, bool (*keep)(void *us
             err_set(err, "%s: no config is valid for %s", s->problem.kernel, s->gpu.name);
         goto done;
     }
-    sort(out, place);
+    sort(s, out, place);
     struct crew crew = {.space = s, .out = out, .config = chosen};
     for (int i = 0; i < known; i++)
-        if (i < compile || (keep && keep(user, out->order[i])))
+        if (i < compile || (compile > 0 && out->order[i] == default_of(s)) || (keep && keep(user, out->order[i])))
             chosen[crew.n++] = out->order[i];
     kernel_cache_default(&crew.cache);
     if (crew.n && compile_all(&crew, err) != 0)
         goto done;
-    sort(out, place);
+    sort(s, out, place);
     status = 0;
 done:
     free(place);
@@ -146,7 +161,7 @@ int predict_space_add(const struct tune_space *s, struct predict_space *p, int c
     int status = place ? predict_compiled(s, &cache, s->gen, config, &p->sim[config], err) : -1;
     if (status == 0) {
         p->compiled++;
-        sort(p, place);
+        sort(s, p, place);
     } else {
         p->sim[config].ms = 0;
     }

@@ -12,11 +12,12 @@ struct predict_space {
     struct prediction *all; /* [n] from the spec, by index into space->valid; ms 0: the model cannot say. Owned */
     struct prediction *sim; /* [n] from the machine code; ms 0: not compiled, or not to be read. Owned */
     int *order;             /* [n] best first: those of the second stage, then the rest. Owned */
-    int compiled;           /* how many are of the second stage */
-    int refused;            /* that did not compile */
+    int pick;     /* the first of them, or the kernel's default where the model cannot tell that it is slower */
+    int compiled; /* how many are of the second stage */
+    int refused;  /* that did not compile */
 };
 
-/* compile: how many leaders go through the second stage, 0: none. keep(user, config): whether a config (an index into space->valid) is
+/* compile: how many leaders go through the second stage, and the default beside them; 0: none. keep(user, config): whether a config (an index into space->valid) is
  * compiled whatever its place; NULL: none. -1 where nothing can be predicted; *err then says why of the last one. */
 int predict_space(const struct tune_space *s, int compile, bool (*keep)(void *user, int config), void *user,
                   struct predict_space *out, struct err *err);

@@ -5,12 +5,9 @@
 #include <math.h>
 #include <string.h>
 
-/* How floor and latency of a turn go together: 1 they add up, more: the greater one hides the other. The warps of one block do the same at
- * the same time, those of several blocks do not. Fitted (H200). */
-static double overlap_of(int blocks)
-{
-    return 1.5 + 0.4 * (blocks < 4 ? blocks : 4);
-}
+/* How floor and latency of a turn go together: 1 they add up, more: the greater one hides the other. This and what a warp alone needs are
+ * fitted to what the model of the multiprocessor (machine.c) makes of the machine code, not to measurements. */
+static const double OVERLAP = 1.7;
 
 /* Registers beside O, S and Q or K: addresses, the pieces that are under way, and what the compiler wants for the schedule. */
 enum { REGISTERS_BESIDE = 56, BESIDE_KEYS = 84, REGISTERS_MAX = 255, REGISTER_UNIT = 8 };
@@ -38,8 +35,8 @@ struct machine_load predict_load_by_count(const struct machine *m, const struct 
         .tensor = share * m->tensor * c->tensor,
         .alu = share * fmax(m->alu * c->alu, m->fma * c->fma),
         .sfu = share * m->sfu * c->sfu,
-        .issue = share * (c->tensor + c->shared / 4 + c->sfu + c->fma + c->alu + c->copies),
-        .shared = warps * (c->shared + 6 * c->copies),
+        .issue = share * (m->tensor * c->tensor + c->shared / 4 + c->sfu + c->fma + c->alu + c->copies),
+        .shared = warps * (c->shared + 4 * c->copies),
         .copy = warps * c->copies * 512 / m->copy_bytes,
     };
 }
@@ -49,7 +46,6 @@ double predict_turn_by_count(const struct machine *m, const struct predict_count
     struct machine_load load = predict_load_by_count(m, c, blocks * warps);
     double floor = fmax(fmax(fmax(load.tensor, load.alu), fmax(load.sfu, load.issue)), fmax(load.shared, load.copy));
     /* What a warp alone needs: its units one after the other, and the waits that nothing hides. */
-    double alone = m->tensor * c->tensor + 2 * (c->fma + c->alu) + 4 * c->sfu + c->waits;
-    double p = overlap_of(blocks);
-    return pow(pow(floor, p) + pow(alone, p), 1 / p);
+    double alone = m->tensor * c->tensor + 0.5 * (c->fma + c->alu) + c->sfu + c->waits;
+    return pow(pow(floor, OVERLAP) + pow(alone, OVERLAP), 1 / OVERLAP);
 }

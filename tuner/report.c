@@ -161,7 +161,7 @@ static void add_prediction(const struct study *y, cJSON *trials, int index)
 
 static void add_pick(const struct study *y)
 {
-    int index = y->predicted->order[0];
+    int index = y->predicted->pick;
     const struct prediction *p = predict_space_of(y->predicted, index);
     if (y->measured || !(p->ms > 0))
         return;
