@@ -10,10 +10,11 @@ local CONFIGS_MAX = 20000
 -- to be held fixed. Returns the tile names and an array of { values = {...}, broken = name or nil }.
 function M.configs(kernel, gpu, given)
   local tile = spec.declaration(kernel).tile
-  local names, total = {}, 1
+  local names, tried, total = {}, {}, 1
   for i, p in ipairs(tile) do
     names[i] = p.name
-    total = total * (given[p.name] and 1 or #p.values)
+    tried[i] = given[p.name] and { given[p.name] } or spec.is_searched(kernel, p, given) and p.values or {}
+    total = total * math.max(1, #tried[i])
   end
   if total > CONFIGS_MAX then
     error(("%s: its space has %d configurations, more than %d"):format(kernel, total, CONFIGS_MAX), 0)
@@ -23,10 +24,11 @@ function M.configs(kernel, gpu, given)
   local function choose(i)
     local p = tile[i]
     if p then
-      for _, v in ipairs(given[p.name] and { given[p.name] } or p.values) do
+      for _, v in ipairs(tried[i]) do
         chosen[p.name] = v
         choose(i + 1)
       end
+      if #tried[i] == 0 then choose(i + 1) end -- its default
       return
     end
     local s = spec.resolve(kernel, gpu, chosen, true)

@@ -13,6 +13,7 @@
 --     },
 --     tile = {                                                         how: the tuning space, in the order of the name
 --       { "bn", "keys per tile", values = { 32, 64, 128 }, default = "d <= 96 and 128 or 64" },
+--       { "pd", "...", values = { 1, 2 }, default = 1, only = "d > 64" },   a search leaves it at its default for other shapes
 --     },
 --     derive = { { "row_bytes", "d * 2" } },                           values worked out from those, in order
 --     launch = { threads = "32 * wp", smem = "st * bn * row_bytes", min_blocks = "1" },
@@ -88,7 +89,7 @@ local FIELDS = {
   name = "string", about = "string", template = "string", shape = "table", tile = "table", derive = "table",
   launch = "table", limits = "table", args = "table", bytes = "string", flops = "string", check = "string",
 }
-local PARAM_FIELDS = { values = "table", min = "number", max = "number", default = true }
+local PARAM_FIELDS = { values = "table", min = "number", max = "number", default = true, only = "string" }
 
 local function check_param(file, group, p, seen)
   local name = p[1]
@@ -112,6 +113,7 @@ local function check_param(file, group, p, seen)
   if group == "tile" and (not p.values or p.default == nil) then
     fail("%s: tile: '%s' wants values and a default", file, name)
   end
+  if p.only and group ~= "tile" then fail("%s: %s: '%s': 'only' is for tile parameters", file, group, name) end
   if p.values and #p.values == 0 then fail("%s: %s: '%s' has no values", file, group, name) end
   p.name, p.about, p.words = name, p[2], p.values and type(p.values[1]) == "string"
 end
@@ -203,6 +205,18 @@ local function accept(k, p, given)
     return v
   end
   fail("%s: restriction '%s': %s = %s is %s (%s)", k.name, p.name, p.name, tostring(given), rule, p.about)
+end
+
+-- Whether a search tries the tile parameter's values for a shape (given: name -> value of what is not to be a default).
+function M.is_searched(kernel, p, given)
+  if not p.only then return true end
+  local k, values = M.declaration(kernel), setmetatable({}, { __index = LIBRARY })
+  for _, q in ipairs(k.shape) do
+    local v = given[q.name]
+    if v == nil then v = q.default end
+    values[q.name] = accept(k, q, v)
+  end
+  return evaluate(("gen/kernels/%s.lua: only of %s"):format(kernel, p.name), p.only, values)
 end
 
 -- The names in an expression that have values, as "bn = 128, d = 256".

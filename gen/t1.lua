@@ -1,5 +1,5 @@
 -- A tuning space in Kernel Tuner's T1 form: tile parameters with their values, and every restriction as a Python expression over them.
--- Derived values are written out, shape and GPU facts become numbers. Lua and Python agree on +, -, *, //, %, comparisons, and, or and
+-- Derived values are written out, shape and GPU facts become numbers, and so does what follows from them alone. Lua and Python agree on +, -, *, //, %, comparisons, and, or and
 -- not between the numbers that restrictions use; `~=` is `!=`, math.max and math.min are max and min, and a word is a string in both.
 
 local spec = use("gen/spec.lua")
@@ -39,7 +39,7 @@ local function literal(v)
 end
 
 -- { name = "...", parameters = {...}, expression = "..." } of each restriction that says something about the tile.
-local function conditions(k, gpu, shape, tile)
+local function conditions(k, gpu, gpu_name, shape, tile)
   local replace = {}
   for name, v in pairs(gpus.sm[gpu.sm]) do replace[name] = { text = tostring(v), used = {} } end
   for _, p in ipairs(k.shape) do
@@ -49,9 +49,20 @@ local function conditions(k, gpu, shape, tile)
     local used = {}
     replace[name] = { text = "(" .. python(expression, replace, tile, used) .. ")", used = used }
   end
+  -- Whether nothing in an expression depends on the tile.
+  local function of_shape(expression)
+    for name in tostring(expression):gmatch("[%a_][%w_]*") do
+      if tile[name] or replace[name] and next(replace[name].used) then return false end
+    end
+    return true
+  end
+  local known = spec.resolve(k.name, gpu_name, shape).values
   for _, p in ipairs(k.derive) do
     -- What only the text of the kernel needs (a scale with a square root) has no place in a restriction.
-    if not pcall(derive, p[1], p[2]) then replace[p[1]] = nil end
+    if not pcall(derive, p[1], p[2]) then
+      local v = known[p[1]]
+      replace[p[1]] = of_shape(p[2]) and { text = literal(v), used = {} } or nil
+    end
   end
   for _, name in ipairs { "threads", "smem", "min_blocks" } do
     derive(name, k.launch[name] or (name == "smem" and 0 or 1))
@@ -88,7 +99,7 @@ function M.t1(data)
   end
   return list.json {
     order = { "ConfigurationSpace", "KernelSpecification", "General" },
-    ConfigurationSpace = { order = { "TuningParameters", "Conditions" }, TuningParameters = parameters, Conditions = conditions(k, gpu, shape, tile) },
+    ConfigurationSpace = { order = { "TuningParameters", "Conditions" }, TuningParameters = parameters, Conditions = conditions(k, gpu, data.gpu, shape, tile) },
     KernelSpecification = {
       order = { "Language", "KernelName", "KernelFile", "ProblemSize", "Device", "GlobalSize", "LocalSize", "Arguments" },
       Language = "CUDA", KernelName = data.kernel, KernelFile = data.kernel .. ".cu", ProblemSize = { 1 },

@@ -414,8 +414,8 @@ int backend_cuda_kernels(struct model_kernels *list, const struct model *m, cons
         rc = 0;
     for (int i = 0; rc == 0 && i < cuda_kernels_count(c->kernels); i++) {
         const char *kernel, *params;
-        cuda_kernels_wanted(c->kernels, i, &kernel, &params);
-        rc = model_kernels_add(list, kernel, params, err);
+        int rows = cuda_kernels_wanted(c->kernels, i, &kernel, &params);
+        rc = model_kernels_add(list, kernel, params, rows, err);
     }
     cuda_kernels_free(c->kernels);
     close_backend(&be);

@@ -42,6 +42,8 @@ static int want_matvec(struct cuda_backend *c, struct cuda_matrix *m, bool norm,
     type_name(m->type, type);
     m->matvec =
         cuda_kernels_want(c->kernels, err, "matvec", "n=%d w=%s norm=%d to=%s t=%s", m->inputs, type, norm, to, half);
+    if (m->matvec >= 0)
+        cuda_kernels_rows(c->kernels, m->matvec, strcmp(to, "gate") ? m->rows : m->rows / 2);
     m->dequantise = m->direct ? -1 : cuda_kernels_want(c->kernels, err, "dequantise", "w=%s t=%s", type, half);
     return m->matvec < 0 || (!m->direct && m->dequantise < 0) ? -1 : 0;
 }

@@ -21,6 +21,7 @@ enum { KERNELS_MAX = 64, GPUS_MAX = 16, JOBS_MAX = KERNELS_MAX + MODEL_KERNELS_M
 struct job {
     const char *kernel;
     const struct pairs *shape;
+    int rows; /* model_kernels.h */
 };
 
 struct gen_command {
@@ -63,10 +64,10 @@ static int ask_model(struct gen_command *c, struct err *err)
     return rc == 0 ? CMD_OK : CMD_USAGE;
 }
 
-static void add_job(struct gen_command *c, const char *kernel, const struct pairs *shape)
+static void add_job(struct gen_command *c, const char *kernel, const struct pairs *shape, int rows)
 {
     if (c->njobs < JOBS_MAX)
-        c->job[c->njobs++] = (struct job){kernel, shape};
+        c->job[c->njobs++] = (struct job){kernel, shape, rows};
 }
 
 /* With --all and a model, what the model wants; else each kernel that was named, in every shape that the model wants it in. */
@@ -74,16 +75,16 @@ static void make_jobs(struct gen_command *c)
 {
     const struct model_kernels *w = &c->wanted;
     for (int k = 0; c->all && k < w->n; k++)
-        add_job(c, w->at[k].kernel, &w->at[k].shape);
+        add_job(c, w->at[k].kernel, &w->at[k].shape, w->at[k].rows);
     if (c->njobs > 0)
         return;
     for (int i = 0; i < c->nkernels; i++) {
         int before = c->njobs;
         for (int k = 0; k < w->n; k++)
             if (!strcmp(w->at[k].kernel, c->kernel[i]))
-                add_job(c, c->kernel[i], &w->at[k].shape);
+                add_job(c, c->kernel[i], &w->at[k].shape, w->at[k].rows);
         if (c->njobs == before)
-            add_job(c, c->kernel[i], NULL);
+            add_job(c, c->kernel[i], NULL, 0);
     }
 }
 
@@ -143,7 +144,9 @@ static int params_for(struct gen_command *c, const struct job *job, int gpu, str
             out[n++] = c->given.at[i];
     if (n < 0 || !job->shape)
         return n;
-    wisdom_best(c->wisdom[gpu], job->kernel, out, n, &c->sizes, &c->tuned);
+    struct pairs sizes;
+    model_kernel_sizes(&sizes, &c->sizes, job->rows);
+    wisdom_best(c->wisdom[gpu], job->kernel, out, n, &sizes, &c->tuned);
     return pairs_params(&c->tuned.config, out, n);
 }
 

@@ -20,7 +20,7 @@ enum { WORDS_MAX = 16, PROBLEMS_MAX = 256, GPUS_MAX = TUNE_GPUS_MAX, LEADERS = 3
 
 struct tune_command {
     struct cascade_options cascade;
-    const char *gpu, *shapes, *model, *budget, *simulate, *log, *wisdom, *export, *templates, *set;
+    const char *gpu, *shapes, *model, *weights, *budget, *simulate, *log, *wisdom, *export, *templates, *set;
     int type, search, seed, replay;
     bool list, quick, merge, search_given, type_given, predict, validate;
     const char *report;
@@ -75,6 +75,44 @@ static int add_problems(struct tune_command *c, const struct model_shape *shape,
     return n < 0 ? -1 : 0;
 }
 
+/* The products with a model's matrices; type NULL: what inference takes for the weights. */
+static int add_products(struct tune_command *c, const struct model_shape *shape,
+                        const enum quant_type weights[TUNE_PRODUCTS], const char *type, struct err *err)
+{
+    struct tune_problem some[TUNE_PRODUCTS];
+    int n = wanted(c, "matvec") ? tune_products_of(shape, weights, type, some, err) : 0;
+    for (int i = 0; i < n; i++) {
+        bool there = false;
+        for (int j = 0; j < c->nproblems && !there; j++)
+            there = tune_problem_equal(&c->problem[j], &some[i]);
+        if (!there && c->nproblems == PROBLEMS_MAX)
+            return err_set(err, "more than %d problems; name fewer shapes", PROBLEMS_MAX);
+        if (!there)
+            c->problem[c->nproblems++] = some[i];
+    }
+    return n < 0 ? -1 : 0;
+}
+
+/* The same for each type that --weights lists. */
+static int add_weights(struct tune_command *c, const struct model_shape *shape, struct err *err)
+{
+    char names[128], *save = NULL;
+    snprintf(names, sizeof names, "%s", c->weights ? c->weights : "bf16");
+    for (char *name = strtok_r(names, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
+        enum quant_type all[TUNE_PRODUCTS];
+        uint32_t type = 0;
+        while (type <= QUANT_BF16 && !(quant_info(type) && !strcasecmp(quant_info(type)->name, name)))
+            type++;
+        if (type > QUANT_BF16)
+            return err_set(err, "--weights: '%s' is no type of weights", name);
+        for (int i = 0; i < TUNE_PRODUCTS; i++)
+            all[i] = (enum quant_type)type;
+        if (add_products(c, shape, all, c->type_given ? c->type ? "bf16" : "fp16" : NULL, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* A model's problems under the cascade that was asked for; else under the default one, and under a long one. */
 static int add_shape(struct tune_command *c, const struct model_shape *shape, const char *type, struct err *err)
 {
@@ -104,12 +142,16 @@ static int find_problems(struct tune_command *c, struct err *err)
         shape = m.shape;
         if (!c->type_given)
             type = backend_cuda_type(&m);
+        const struct model_layer *l = &m.layer[0];
+        const enum quant_type weights[TUNE_PRODUCTS] = {l->wq->type, l->wo->type, l->gate->type, l->down->type,
+                                                        m.output->type};
         model_close(&m);
-        return add_shape(c, &shape, type, err);
+        return add_shape(c, &shape, type, err) != 0 ? -1 : add_products(c, &shape, weights, type, err);
     }
     snprintf(names, sizeof names, "%s", c->shapes ? c->shapes : "llama-3.1-8b");
     for (char *name = strtok_r(names, ",", &save); name; name = strtok_r(NULL, ",", &save))
-        if (model_random_shape(&shape, name, err) != 0 || add_shape(c, &shape, type, err) != 0)
+        if (model_random_shape(&shape, name, err) != 0 || add_shape(c, &shape, type, err) != 0 ||
+            add_weights(c, &shape, err) != 0)
             return -1;
     return c->nproblems ? 0 : err_set(err, "%s: not a kernel to tune; weir tune --list shows them", c->word[0]);
 }
@@ -287,8 +329,11 @@ int cmd_tune(int argc, char **argv, struct err *err)
         {"--model-shape", NULL, OPTION_TEXT, &c.shapes, "NAME[,NAME]", "shapes of known models (llama-3.1-8b)", 0, 0,
          NULL},
         {"--model", "-m", OPTION_TEXT, &c.model, "FILE", "the shapes of this model", 0, 0, NULL},
-        {"--type", NULL, OPTION_CHOICE, &c.type, "fp16|bf16", "data type (of a model, its own; else bf16)", 0, 0,
+        {"--type", NULL, OPTION_CHOICE, &c.type, "fp16|bf16",
+         "data type (of a model, its own; of matvec, what inference takes for its weights; else bf16)", 0, 0,
          &c.type_given},
+        {"--weights", NULL, OPTION_TEXT, &c.weights, "TYPE[,TYPE]",
+         "types of the weights that matvec is tuned for, of shapes that are named (bf16)", 0, 0, NULL},
         {"--list", NULL, OPTION_FLAG, &c.list, NULL,
          "how many configs are valid per GPU, and which restriction cuts the rest", 0, 0, NULL},
         {"--search", NULL, OPTION_CHOICE, &c.search, search_kinds, "in which order (guided)", 0, 0, &c.search_given},

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model_kernels.h"
 #include "occupancy.h"
 #include "threads.h"
 
@@ -15,7 +16,7 @@ enum { WANTED_MAX = 96 };
 struct wanted {
     char kernel[48], params[PAIRS_TEXT_MAX];
     struct kernel built;
-    int blocks;
+    int blocks, rows;
 };
 
 struct cuda_kernels {
@@ -104,6 +105,11 @@ static int add_set(struct gen *g, const char *set, const char *kernel, struct pa
     return 0;
 }
 
+void cuda_kernels_rows(struct cuda_kernels *s, int number, int rows)
+{
+    s->wanted[number].rows = rows;
+}
+
 void cuda_kernels_tune(struct cuda_kernels *s, const struct pairs *sizes, wisdom_say *say)
 {
     s->sizes = *sizes;
@@ -111,14 +117,16 @@ void cuda_kernels_tune(struct cuda_kernels *s, const struct pairs *sizes, wisdom
 }
 
 /* Adds the tile that wisdom has for the kernel. One thread at a time: the look-up runs the generator. */
-static void add_wisdom(struct cuda_kernels *s, const char *kernel, struct pairs *p)
+static void add_wisdom(struct cuda_kernels *s, const struct wanted *w, struct pairs *p)
 {
+    struct pairs sizes;
     struct gen_param param[PAIRS_MAX];
     struct wisdom_found found;
     if (!s->wisdom)
         return;
     pthread_mutex_lock(&s->lock);
-    wisdom_best(s->wisdom, kernel, param, pairs_params(p, param, 0), &s->sizes, &found);
+    model_kernel_sizes(&sizes, &s->sizes, w->rows);
+    wisdom_best(s->wisdom, w->kernel, param, pairs_params(p, param, 0), &sizes, &found);
     if (s->say)
         s->say(false, found.line);
     pthread_mutex_unlock(&s->lock);
@@ -133,7 +141,7 @@ static int build(struct cuda_kernels *s, struct gen *g, struct wanted *w, struct
     struct gen_param param[PAIRS_MAX];
     if (pairs_parse(&pairs, w->params, err) != 0 || add_set(g, s->set, w->kernel, &pairs, err) != 0)
         return -1;
-    add_wisdom(s, w->kernel, &pairs);
+    add_wisdom(s, w, &pairs);
     int n = pairs_params(&pairs, param, 0);
     if (s->dev->wants_source)
         return kernel_get(g, &s->cache, s->dev, w->kernel, param, n, &w->built, err);
@@ -210,10 +218,11 @@ const struct kernel *cuda_kernels_get(const struct cuda_kernels *s, int number)
     return &s->wanted[number].built;
 }
 
-void cuda_kernels_wanted(const struct cuda_kernels *s, int number, const char **kernel, const char **params)
+int cuda_kernels_wanted(const struct cuda_kernels *s, int number, const char **kernel, const char **params)
 {
     *kernel = s->wanted[number].kernel;
     *params = s->wanted[number].params;
+    return s->wanted[number].rows;
 }
 
 int cuda_kernels_count(const struct cuda_kernels *s)

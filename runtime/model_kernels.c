@@ -5,9 +5,9 @@
 
 #include "backend_cuda.h"
 
-int model_kernels_add(struct model_kernels *list, const char *kernel, const char *shape, struct err *err)
+int model_kernels_add(struct model_kernels *list, const char *kernel, const char *shape, int rows, struct err *err)
 {
-    struct model_kernel k = {0};
+    struct model_kernel k = {.rows = rows};
     snprintf(k.kernel, sizeof k.kernel, "%s", kernel);
     if (pairs_parse(&k.shape, shape, err) != 0)
         return -1;
@@ -24,8 +24,15 @@ int model_kernels(struct model_kernels *list, const struct model *m, const struc
                   struct err *err)
 {
     list->n = 0;
-    return model_kernels_add(list, "stream_copy", "t=bf16", err) != 0 ? -1
+    return model_kernels_add(list, "stream_copy", "t=bf16", 0, err) != 0 ? -1
                                                                       : backend_cuda_kernels(list, m, p, type, err);
+}
+
+void model_kernel_sizes(struct pairs *sizes, const struct pairs *of_model, int rows)
+{
+    *sizes = *of_model;
+    if (rows > 0)
+        pairs_put_long(sizes, "rows", rows, NULL);
 }
 
 int model_sizes(struct pairs *sizes, const struct model_shape *s, const struct cascade_params *p, struct err *err)

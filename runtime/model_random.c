@@ -101,14 +101,20 @@ static size_t pattern_blocks(enum quant_type type)
     return (blocks / 32 * 2 + 1) * 16;
 }
 
+void model_random_blocks(enum quant_type type, unsigned char *data, size_t blocks, uint64_t seed)
+{
+    int bytes = quant_info(type)->bytes;
+    for (size_t i = 0; i < blocks; i++)
+        random_block(type, data + i * (size_t)bytes, bytes, &seed);
+}
+
 /* Blocks of a type: a pattern, again and again. */
 static void fill(enum quant_type type, unsigned char *data, size_t bytes, uint64_t seed)
 {
     const struct quant_info *info = quant_info(type);
     size_t pattern = pattern_blocks(type) * (size_t)info->bytes;
     pattern = pattern < bytes ? pattern : bytes;
-    for (size_t i = 0; i < pattern; i += (size_t)info->bytes)
-        random_block(type, data + i, info->bytes, &seed);
+    model_random_blocks(type, data, pattern / (size_t)info->bytes, seed);
     for (size_t i = pattern; i < bytes; i += pattern)
         memcpy(data + i, data, bytes - i < pattern ? bytes - i : pattern);
 }

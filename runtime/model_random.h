@@ -16,4 +16,7 @@ int model_random(struct model *m, const char *name, enum quant_type type, bool r
 /* The shape alone, of a model named by --model-shape. */
 int model_random_shape(struct model_shape *out, const char *name, struct err *err);
 
+/* `blocks` blocks of a type into data, which has room for them: the weights that such models have. */
+void model_random_blocks(enum quant_type type, unsigned char *data, size_t blocks, uint64_t seed);
+
 #endif

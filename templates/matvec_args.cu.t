@@ -8,7 +8,7 @@
 % else
  *   y [rows] fp32, written
 % end
- *   weights [${to == "gate" and "2 * rows: gate, then up" or "rows"}][${n}] of ${w}, 16-byte aligned
+ *   weights [${to == "gate" and "2 * rows: gate, then up" or "rows"}][${n}] of ${w}, 16-byte aligned; read in whole pieces of 16 bytes, the last one too
 % if norm == 1 then
  *   x [${n}] fp32, normed here: x / sqrt(mean(x^2) + eps) * norm_weight [${n}] fp32
 % else

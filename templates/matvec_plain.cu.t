@@ -79,7 +79,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     struct early early;
 
     grid_launch_next();
-    int ahead = (bid_x() * ${wp} + warp()) * ${r}, ahead_step = 0, ahead_stage = 0;
+    int ahead = (warp() * nbid_x() + bid_x()) * ${r}, ahead_step = 0, ahead_stage = 0;
 % local function ask(indent)
 ${indent}if (ahead < rows)
 ${indent}    ask_step(stages + ahead_stage * ${stage_bytes // 16}, weights, ahead, ahead_step, rows);
@@ -102,7 +102,7 @@ ${indent}ahead += next;
     read_inputs(x_s, (float *)0, (float *)(smem() + ${part_at}), x, &early, eps);
 
     int stage = 0;
-    for (int out = (bid_x() * ${wp} + warp()) * ${r}; out < rows; out += next) {
+    for (int out = (warp() * nbid_x() + bid_x()) * ${r}; out < rows; out += next) {
         const bool mine = lane() < ${r} && out + lane() < rows; /* an output of this lane's */
         const float more = mine ? addend(y, bias, out + lane()) : 0.0f;
         float sum[${m}];

@@ -78,15 +78,19 @@ DEVICE const unsigned char *row_begin(const unsigned char *stage, int i, int out
  * meets its inputs in column g of mma alone, so the ${groups} groups' sums come out apart, for their scales: the lane has columns 2c
  * and 2c + 1 (c = lane % 4). */
 DEVICE void chunk_product(float sum[2], const unsigned char *row, const unsigned char *row8, const half_t *x_s, const float *group_sums,
-                          int chunk)
+                          int chunk, struct u4 inputs[${groups}])
 {
     const int r = lane() / 4, c = lane() % 4, first = chunk * ${groups};
     float lo[4] = {0.0f, 0.0f, 0.0f, 0.0f}, hi[4] = {0.0f, 0.0f, 0.0f, 0.0f}; /* of the groups' first and last 16 weights */
-    struct u4 x = {0, 0, 0, 0};
-% local guards = {}
-% if groups < 8 then guards[#guards + 1] = "r < " .. groups end
-% if ragged then guards[#guards + 1] = "first + r < " .. row_groups end
-    ${#guards > 0 and "if (" .. table.concat(guards, " && ") .. ")\n        " or ""}x = lds16(x_s + ((first + r) * 4 + c) * 8);
+    const half_t *x = x_s + ((first + r) * 4 + c) * 8;
+% if ragged then
+    const struct u4 zero = {0, 0, 0, 0};
+    const bool in_row = first + r < ${row_groups};
+% end
+    UNROLL
+    for (int g = 0; g < ${groups}; g++)
+        if (r == g)
+            inputs[g] = ${ragged and "in_row ? lds16(x) : zero" or "lds16(x)"};
     UNROLL
     for (int g = 0; g < ${groups}; g++) {
 % if ragged then
@@ -97,7 +101,7 @@ DEVICE void chunk_product(float sum[2], const unsigned char *row, const unsigned
         unit_quants(p, ${in_block("row", "g")}, ${of_block("g")}, c, ${whole});
         unit_quants(q, ${in_block("row8", "g")}, ${of_block("g")}, c, ${whole});
         const unsigned a_lo[4] = {p[0], q[0], p[1], q[1]}, a_hi[4] = {p[2], q[2], p[3], q[3]};
-        const unsigned b_lo[2] = {r == g ? x.x : 0, r == g ? x.y : 0}, b_hi[2] = {r == g ? x.z : 0, r == g ? x.w : 0};
+        const unsigned b_lo[2] = {inputs[g].x, inputs[g].y}, b_hi[2] = {inputs[g].z, inputs[g].w};
         mma_m16n8k16(lo, a_lo, b_lo);
         mma_m16n8k16(hi, a_hi, b_hi);
     }
@@ -147,7 +151,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     float *part = (float *)(smem() + ${part_at});       /* [2][${wp}][16] */
     unsigned char *stages = smem() + ${stages_at} + warp() * ${st * stage_bytes};
     const int team = warp() / ${sk}, rank = warp() % ${sk}, r = lane() / 4;
-    const int begin = (bid_x() * ${wp // sk} + team) * ${outs}, next = nbid_x() * ${a_block};
+    const int begin = (team * nbid_x() + bid_x()) * ${outs}, next = nbid_x() * ${a_block};
     struct early early;
 
     grid_launch_next();
@@ -175,6 +179,7 @@ ${indent}}
     read_inputs(x_s, group_sums, part, x, &early, eps);
 
     int stage = 0, turn = 0;
+    struct u4 inputs[${groups}] = {{0, 0, 0, 0}}; /* of the lane, for each group of a chunk: zeros but for group r */
     for (int out = begin; out < rows; out += next) {
         float sum[2] = {0.0f, 0.0f};
         for (int chunk = rank; chunk < ${chunks}; chunk += ${sk}) {
@@ -182,7 +187,7 @@ ${indent}}
             sync_warp();
 %   ask("            ")
             const unsigned char *staged = stages + stage * ${stage_bytes};
-            chunk_product(sum, row_begin(staged, r, out, chunk, rows), row_begin(staged, r + 8, out, chunk, rows), x_s, group_sums, chunk);
+            chunk_product(sum, row_begin(staged, r, out, chunk, rows), row_begin(staged, r + 8, out, chunk, rows), x_s, group_sums, chunk, inputs);
             stage = stage == ${st - 1} ? 0 : stage + 1;
         }
         UNROLL

@@ -7,6 +7,8 @@
 % if t == "bf16" then one, magic = 0x3f80, 0x4300 end  -- 128 + v
 % local function pair(bits) return ("0x%04x%04xu"):format(bits, bits) end
 % local function less(v) return pair((magic | 0x8000) + v) end   -- -(magic_value + v)
+% local middle = 0x5400                                -- fp16: 0x5400 | v << 4 is 64 + v, exact
+% local nibbles = w:sub(1, 3) == "q4_"
 % local words_aligned = block_bytes % 4 == 0
 % if quantised then
 /* Where the first of a unit's two runs of four weights lies in the row; the second is 16 further on. */
@@ -24,13 +26,17 @@ DEVICE unsigned word_at(const unsigned char *p, bool whole)
 }
 
 %   if w ~= "q8_0" then
-%     if lift > 0 then
+%     if lift > 0 and t == "fp16" then
+/* Two numbers of four bits, or of six, or'ed into ${pair(middle)} four bits up: as a pair of fp16 they are 64 and so ${lift} more than what
+ * they stand for. The sums that they go into are put right by the sum of the inputs. */
+DEVICE unsigned numbers(unsigned v) { return v; }
+%     elseif lift > 0 then
 /* Two small whole numbers or'ed into ${pair(magic)}: as a pair of bf16 they are 128 and so ${lift} more than what they stand for, which costs nothing to make. The
  * sums that they go into are put right by the sum of the inputs. */
 DEVICE unsigned numbers(unsigned v) { return v; }
 %     else
 /* Two small whole numbers or'ed into ${pair(magic)}: less what the type counts from, as a pair of ${t}. */
-%       local centre = ({ q4_0 = 8, q5_0 = 16, q6_k = 32 })[w] or 0
+%       local centre = ({ q5_0 = 16 })[w] or 0
 DEVICE unsigned numbers(unsigned v) { return fma2(v, ${pair(one)}, ${less(centre)}); }
 %     end
 %   elseif t == "bf16" then
@@ -42,6 +48,28 @@ DEVICE unsigned numbers(unsigned v)
 %   else
 /* Two signed bytes, each in the low half of 16 bits, as a pair of fp16. */
 DEVICE unsigned numbers(unsigned v) { return fma2((v & 0x00ff00ffu) ^ ${pair(magic | 0x80)}, ${pair(one)}, ${less(128)}); }
+%   end
+
+%   if nibbles then
+/* The lower four bits of bytes 0 and 2, and the upper four: numbers, where they are wanted with no shift more than need be. */
+%     if t == "fp16" then
+DEVICE unsigned lower(unsigned v) { return fma2(and_or(v, 0x000f000fu, ${pair(magic)}), ${pair(one)}, 0xe380e380u); } /* less 960 */
+DEVICE unsigned upper(unsigned v) { return numbers(and_or(v, 0x00f000f0u, ${pair(middle)})); }
+%     else
+DEVICE unsigned lower(unsigned v) { return numbers(and_or(v, 0x000f000fu, ${pair(magic)})); }
+DEVICE unsigned upper(unsigned v) { return lower(v >> 4); }
+%     end
+%   elseif w == "q6_k" then
+/* v, its bits `by` places up, or down where `by` is negative. */
+DEVICE unsigned moved(unsigned v, int by) { return by >= 0 ? v << by : v >> -by; }
+/* Six bits of byte `byte` and the one two further on: four that begin at bit `nibble` of v, two at bit `bits` of high. */
+DEVICE unsigned six(unsigned v, int nibble, unsigned high, int bits, int byte)
+{
+%     local up, into = 0, magic
+%     if t == "fp16" then up, into = 4, middle end
+    const unsigned top = and_or(moved(high, ${up + 4} - bits - 8 * byte), ${pair(0x30 << up)}, ${pair(into)});
+    return numbers(and_or(moved(v, ${up} - nibble - 8 * byte), ${pair(0xf << up)}, top));
+}
 %   end
 
 /* Unit c of group g of a block without its scale, exact${lift > 0 and ", and " .. lift .. " too much" or ""}. q[0]: weights 4c and 4c+2, q[1]: 4c+1 and 4c+3, q[2], q[3]: the same 16
@@ -56,28 +84,26 @@ DEVICE void unit_quants(unsigned q[4], const unsigned char *b, int g, int c, boo
     q[3] = numbers(hi >> 8);
 %   elseif w == "q6_k" then
     const int from = g / 4 * 64 + (g & 1) * 32 + 4 * c, high = 128 + g / 4 * 32 + 4 * c, nibble = (g & 2) * 2, bits = 2 * (g & 3);
-    unsigned lo = word_at(b + from, whole) >> nibble, hi = word_at(b + from + 16, whole) >> nibble;
-    unsigned lo2 = word_at(b + high, whole) >> bits, hi2 = word_at(b + high + 16, whole) >> bits;
-    q[0] = numbers(and_or(lo, 0x000f000fu, and_or(lo2 << 4, 0x00300030u, ${pair(magic)})));
-    q[1] = numbers(and_or(lo >> 8, 0x000f000fu, and_or(lo2 >> 4, 0x00300030u, ${pair(magic)})));
-    q[2] = numbers(and_or(hi, 0x000f000fu, and_or(hi2 << 4, 0x00300030u, ${pair(magic)})));
-    q[3] = numbers(and_or(hi >> 8, 0x000f000fu, and_or(hi2 >> 4, 0x00300030u, ${pair(magic)})));
-%   elseif of_256 then
-%     local from = w == "q5_k" and 48 or 16
+    const unsigned lo = word_at(b + from, whole), hi = word_at(b + from + 16, whole);
+    const unsigned lo2 = word_at(b + high, whole), hi2 = word_at(b + high + 16, whole);
+    q[0] = six(lo, nibble, lo2, bits, 0);
+    q[1] = six(lo, nibble, lo2, bits, 1);
+    q[2] = six(hi, nibble, hi2, bits, 0);
+    q[3] = six(hi, nibble, hi2, bits, 1);
+%   elseif w == "q4_k" then
+    const unsigned lo = word_at(b + 16 + g / 2 * 32 + 4 * c, whole), hi = word_at(b + 32 + g / 2 * 32 + 4 * c, whole);
+    q[0] = g & 1 ? upper(lo) : lower(lo);
+    q[1] = g & 1 ? upper(lo >> 8) : lower(lo >> 8);
+    q[2] = g & 1 ? upper(hi) : lower(hi);
+    q[3] = g & 1 ? upper(hi >> 8) : lower(hi >> 8);
+%   elseif w == "q5_k" then
     const int nibble = (g & 1) * 4;
-    unsigned lo = word_at(b + ${from} + g / 2 * 32 + 4 * c, whole) >> nibble, hi = word_at(b + ${from + 16} + g / 2 * 32 + 4 * c, whole) >> nibble;
-%     if w == "q5_k" then
+    unsigned lo = word_at(b + 48 + g / 2 * 32 + 4 * c, whole) >> nibble, hi = word_at(b + 64 + g / 2 * 32 + 4 * c, whole) >> nibble;
     unsigned lo1 = word_at(b + 16 + 4 * c, whole) >> g, hi1 = word_at(b + 32 + 4 * c, whole) >> g;
     q[0] = numbers(and_or(lo, 0x000f000fu, and_or(lo1 << 4, 0x00100010u, ${pair(magic)})));
     q[1] = numbers(and_or(lo >> 8, 0x000f000fu, and_or(lo1 >> 4, 0x00100010u, ${pair(magic)})));
     q[2] = numbers(and_or(hi, 0x000f000fu, and_or(hi1 << 4, 0x00100010u, ${pair(magic)})));
     q[3] = numbers(and_or(hi >> 8, 0x000f000fu, and_or(hi1 >> 4, 0x00100010u, ${pair(magic)})));
-%     else
-    q[0] = numbers(and_or(lo, 0x000f000fu, ${pair(magic)}));
-    q[1] = numbers(and_or(lo >> 8, 0x000f000fu, ${pair(magic)}));
-    q[2] = numbers(and_or(hi, 0x000f000fu, ${pair(magic)}));
-    q[3] = numbers(and_or(hi >> 8, 0x000f000fu, ${pair(magic)}));
-%     end
 %   elseif w == "q5_0" or w == "q5_1" then
 %     local at = w == "q5_1" and 4 or 2
     unsigned v = word_at(b + ${at + 4} + 4 * c, whole), high = word_at(b + ${at}, whole) >> 4 * c;
@@ -87,11 +113,11 @@ DEVICE void unit_quants(unsigned q[4], const unsigned char *b, int g, int c, boo
     q[2] = numbers(and_or(v >> 4, 0x000f000fu, and_or(hi1 * 0x40010u, 0x00100010u, ${pair(magic)})));
     q[3] = numbers(and_or(v >> 12, 0x000f000fu, and_or(hi1 * 0x20008u, 0x00100010u, ${pair(magic)})));
 %   else
-    unsigned v = word_at(b + ${w == "q4_1" and 4 or 2} + 4 * c, whole);
-    q[0] = numbers(and_or(v, 0x000f000fu, ${pair(magic)}));
-    q[1] = numbers(and_or(v >> 8, 0x000f000fu, ${pair(magic)}));
-    q[2] = numbers(and_or(v >> 4, 0x000f000fu, ${pair(magic)}));
-    q[3] = numbers(and_or(v >> 12, 0x000f000fu, ${pair(magic)}));
+    const unsigned v = word_at(b + ${w == "q4_1" and 4 or 2} + 4 * c, whole);
+    q[0] = lower(v);
+    q[1] = lower(v >> 8);
+    q[2] = upper(v);
+    q[3] = upper(v >> 8);
 %   end
 }
 

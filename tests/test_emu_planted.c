@@ -109,7 +109,7 @@ static const struct plant {
      "cp_async_wait(0);", NULL},
     {"matvec", llama_matvec_quants, "the barrier behind the inputs", "sync_block();", 0, "", NULL},
     {"matvec", llama_matvec_quants, "warps of a team that do not meet", "sync_named(1 + team, 128);", 0, "", NULL},
-    {"matvec", llama_matvec_quants, "groups that meet the inputs of others", "r == g ? x.x", 0, "r == (g ^ 1) ? x.x",
+    {"matvec", llama_matvec_quants, "groups that meet the inputs of others", "if (r == g)", 0, "if (r == (g ^ 1))",
      NULL},
     {"matvec", llama_matvec_quants, "an offset left out", "s.y * group_sums", 0, "0.0f * group_sums", NULL},
     {"matvec", llama_matvec_quants, "a row too many", "&& o < rows;", 0, "&& o <= rows;", "device memory"},
@@ -127,7 +127,7 @@ static const struct emu_case tiles[] = {
     {.tile_of = "attn_prefill", .tile = "bm=64 bn=32 st=1 wp=2 qr=0 pd=1 mb=1"},
     {.tile_of = "attn_scores", .tile = "mk=2 bq=32 st=3 wp=2 pd=1 mb=1"},
     {.tile_of = "cascade_update", .tile = "wp=2 sl=1 u=4"},
-    {.tile_of = "matvec", .tile = "r=1 u=1 cb=8 wp=4 sk=4 st=2 mb=1"},
+    {.tile_of = "matvec", .tile = "r=1 u=1 cb=8 wp=4 sk=4 st=2"},
     {.tile_of = "rms_norm", .tile = "wp=4"},
     {.tile_of = "sample", .tile = "wp=4 span=512"},
 };

@@ -76,6 +76,10 @@ static void right_kernels_pass(void **state)
         {"attn_merge", "d=64 r=3 reduce=mean t=bf16", "keys=265 cascades=1 splits=4", "wp=8 u=1 bs=1"},
         {"cascade_update", "d=64 b=16 t=bf16", "tokens=64 moved=56 kv_heads=1", "wp=2 u=2 sl=2"},
         {"stream_copy", "t=bf16", "n=1000", "wp=4 u=1"},
+        {"matvec", "n=512 w=q4_0 norm=1 to=gate t=fp16", "rows=40", "wp=4 sk=2 st=3"},
+        {"matvec", "n=512 w=q6_k norm=0 to=add t=bf16", "rows=37", "wp=2 sk=1"},
+        {"matvec", "n=512 w=bf16 norm=1 to=f32 t=bf16", "rows=21", "wp=2 r=2"},
+        {"matvec", "n=96 w=q4_1 norm=0 to=half t=fp16", "rows=21", "cb=2 wp=4 sk=2"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tune_problem what = make(cases[i].kernel, cases[i].shape, cases[i].sizes);

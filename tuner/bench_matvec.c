@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench.h"
-#include "runtime/llama_grid.h"
+#include "matvec_chain.h"
+#include "runtime/wisdom.h"
 
 /* A product of a model's layer, or its last one. */
 static const struct product {
@@ -27,82 +27,82 @@ static const char *const all_types = "bf16,f16,f32,q8_0,q4_0,q4_1,q5_0,q5_1,q4_k
 
 struct matvec_bench {
     struct bench b;
+    struct wisdom *wisdom;            /* whose tiles are taken; NULL with --set */
     const char *types, *model, *only; /* lists are separated by commas; only: of products */
     int blocks, apart;                /* blocks a multiprocessor, 0: by occupancy; launches not overlapped */
 };
 
 /* One product over so many matrices that no L2 keeps them. */
 struct run {
-    struct matvec_bench *c;
-    const struct product *p;
+    struct matvec_chain chain;
     struct kernel kernel;
-    devptr weights, x, norm, y;
-    size_t matrix; /* bytes from one to the next */
-    int matrices;
-    unsigned grid;
+    int blocks;
 };
 
 static int enqueue(void *user, struct err *err)
 {
     struct run *r = user;
-    devptr none = 0;
-    float eps = 1e-5f;
-    int rows = r->p->rows;
-    for (int i = 0; i < r->matrices; i++) {
-        devptr from = r->weights + (devptr)i * r->matrix;
-        struct launch l = {.grid = {r->grid, 1, 1},
-                           .block = r->kernel.gen.threads,
-                           .smem = r->kernel.gen.smem,
-                           .overlap = !r->c->apart,
-                           .args = (void *[]){&r->y, &from, &r->x, r->p->norm ? &r->norm : &none, &none, &rows, &eps}};
-        if (r->c->b.dev.launch(&r->c->b.dev, r->kernel.loaded, &l, err) != 0)
-            return -1;
-    }
-    return 0;
+    return matvec_chain_enqueue(&r->chain, &r->kernel, false, r->blocks, err);
 }
 
-/* Bytes of the matrix, and all that the product must move. */
-static int work_of(struct run *r, double *bytes, struct err *err)
+/* All that the product must move, in bytes. */
+static int work_of(struct bench *b, const struct run *r, double *bytes, struct err *err)
 {
     char rows[16];
     double flops;
-    snprintf(rows, sizeof rows, "%d", r->p->rows);
-    return gen_work(r->c->b.gen, &r->kernel.gen, (struct gen_param[]){{"rows", rows}}, 1, bytes, &flops, err);
+    snprintf(rows, sizeof rows, "%d", r->chain.p.rows);
+    return gen_work(b->gen, &r->kernel.gen, (struct gen_param[]){{"rows", rows}}, 1, bytes, &flops, err);
 }
 
-static int run_product(struct matvec_bench *c, const struct product *p, const char *type, struct err *err)
+/* The kernel with the tile that inference would take, unless --set says another. */
+static int get_kernel(struct matvec_bench *c, const struct product *p, const char *type, struct kernel *out,
+                      struct err *err)
+{
+    struct pairs shape, sizes = {0};
+    struct gen_param param[PAIRS_MAX];
+    struct wisdom_found found = {0};
+    char params[PAIRS_TEXT_MAX], tile[PAIRS_TEXT_MAX] = "";
+    snprintf(params, sizeof params, "n=%d w=%s norm=%d to=%s t=%s", p->n, type, p->norm, p->to,
+             c->b.type ? "bf16" : "fp16");
+    if (pairs_parse(&shape, params, err) != 0 || pairs_put_long(&sizes, "rows", p->rows, err) != 0)
+        return -1;
+    if (c->wisdom) {
+        wisdom_best(c->wisdom, "matvec", param, pairs_params(&shape, param, 0), &sizes, &found);
+        pairs_text(&found.config, tile);
+    }
+    size_t used = strlen(params);
+    snprintf(params + used, sizeof params - used, "%s%s", tile[0] ? " " : "", tile);
+    return bench_kernel(&c->b, "matvec", params, out, err);
+}
+
+static int run_product(struct matvec_bench *c, const struct product *p, enum quant_type type, const char *type_name,
+                       struct err *err)
 {
     enum { LEAST_BYTES = 1 << 28 };
-    struct run r = {.c = c, .p = p};
     struct bench *b = &c->b;
+    struct run r = {.blocks = c->blocks};
+    struct matvec_product product = {.type = type, .n = p->n, .rows = p->rows, .norm = p->norm != 0};
     struct bench_time t;
-    char params[96], work[96], what[64];
+    char work[96], what[64];
     double bytes;
     int status = -1;
-    snprintf(params, sizeof params, "n=%d w=%s norm=%d to=%s t=%s", p->n, type, p->norm, p->to,
-             b->type ? "bf16" : "fp16");
-    if (bench_kernel(b, "matvec", params, &r.kernel, err) != 0)
+    snprintf(product.to, sizeof product.to, "%s", p->to);
+    if (get_kernel(c, p, type_name, &r.kernel, err) != 0)
         return -1;
-    long row_bytes = gen_value(&r.kernel.gen, "row_bytes"), ends = gen_value(&r.kernel.gen, "ends");
-    r.matrix = ((size_t)ends * (size_t)p->rows * (size_t)row_bytes + 255) / 256 * 256;
-    r.matrices = (int)(LEAST_BYTES / r.matrix + 2);
-    r.grid = llama_grid_matvec(&r.kernel.gen, p->rows, b->dev.facts.sms,
-                               c->blocks ? c->blocks : bench_blocks(b, &r.kernel));
-    if (bench_random(b, r.matrix * (size_t)r.matrices / 2, &r.weights, err) != 0 ||
-        bench_random(b, (size_t)p->n * 2, &r.x, err) != 0 || bench_random(b, (size_t)p->n * 2, &r.norm, err) != 0 ||
-        bench_put(b, NULL, (size_t)p->rows * 4, &r.y, err) != 0 || work_of(&r, &bytes, err) != 0 ||
-        bench_graph(b, enqueue, &r, &t, err) != 0)
+    if (!r.blocks)
+        r.blocks = bench_blocks(b, &r.kernel);
+    if (matvec_chain_open(&r.chain, b, &product, LEAST_BYTES, err) != 0)
         goto done;
-    double ms = t.ms / r.matrices;
-    snprintf(work, sizeof work, "%s %s %d x %d", p->model, p->what, (int)ends * p->rows, p->n);
-    snprintf(what, sizeof what, "%s: %.0f GB/s", type, bytes / ms / 1e6);
-    bench_row(b, work, what, ms, t.spread / r.matrices, bytes / b->copy_gbs / 1e6);
+    r.chain.apart = c->apart != 0;
+    if (work_of(b, &r, &bytes, err) != 0 || bench_graph(b, enqueue, &r, &t, err) != 0)
+        goto done;
+    double ms = t.ms / r.chain.matrices;
+    snprintf(work, sizeof work, "%s %s %d x %d", p->model, p->what, (strcmp(p->to, "gate") ? 1 : 2) * p->rows, p->n);
+    snprintf(what, sizeof what, "%s: %.0f GB/s", type_name, bytes / ms / 1e6);
+    bench_row(b, work, what, ms, t.spread / r.chain.matrices, bytes / b->copy_gbs / 1e6);
     status = 0;
 done:
-    b->dev.release(&b->dev, r.weights);
-    b->dev.release(&b->dev, r.x);
-    b->dev.release(&b->dev, r.norm);
-    b->dev.release(&b->dev, r.y);
+    matvec_chain_close(&r.chain);
     kernel_free(&r.kernel);
     return status;
 }
@@ -133,14 +133,17 @@ static int run_all(struct matvec_bench *c, struct err *err)
 {
     char type[32];
     for (const char *at = c->types; *at; at += strcspn(at, ","), at += *at == ',') {
+        uint32_t number = 0;
         snprintf(type, sizeof type, "%.*s", (int)strcspn(at, ","), at);
+        while (!quant_info(number) || strcasecmp(quant_info(number)->name, type))
+            number++; /* it is one of all_types */
         for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
             const struct product *p = &products[i];
             if (!listed(c->model, p->model) || !listed(c->only, p->what))
                 continue;
             if (p->n % 256 != 0 && strstr(type, "_k"))
                 continue; /* no such rows */
-            if (run_product(c, p, type, err) != 0)
+            if (run_product(c, p, (enum quant_type)number, type, err) != 0)
                 return -1;
         }
     }
@@ -161,7 +164,7 @@ int bench_matvec(int argc, char **argv, struct err *err)
         {"--blocks", NULL, OPTION_INT, &c.blocks, "B", "blocks a multiprocessor (as many as fit)", 1, 32, NULL},
         {"--apart", NULL, OPTION_FLAG, &c.apart, NULL, "launches that do not overlap", 0, 0, NULL},
         {"--type", NULL, OPTION_CHOICE, &b->type, "fp16|bf16", "data type (bf16)", 0, 0, NULL},
-        {"--set", NULL, OPTION_TEXT, &b->set, "N=V[,...]", "tile parameters", 0, 0, NULL},
+        {"--set", NULL, OPTION_TEXT, &b->set, "N=V[,...]", "tile parameters (those of wisdom)", 0, 0, NULL},
         {"--output", "-o", OPTION_CHOICE, &b->format, "md|csv|json", "form of the table (md)", 0, 0, NULL},
         {"--templates", NULL, OPTION_TEXT, &b->templates, "DIR", "folder with gen/ and templates/", 0, 0, NULL},
         {0},
@@ -179,9 +182,13 @@ int bench_matvec(int argc, char **argv, struct err *err)
             bench_take_set(b, err) != 0)
             status = CMD_USAGE;
         else
-            status = bench_open(b, err) != 0 || bench_copy(b, err) != 0 || run_all(&c, err) != 0 ? CMD_FAILED
-                                                                                                       : CMD_OK;
+            status = bench_open(b, err) != 0 ||
+                             (!b->set && wisdom_open(&c.wisdom, b->gen, b->gpu.name, cmd_say, err) != 0) ||
+                             bench_copy(b, err) != 0 || run_all(&c, err) != 0
+                         ? CMD_FAILED
+                         : CMD_OK;
     }
+    wisdom_close(c.wisdom);
     bench_end(b);
     return status;
 }

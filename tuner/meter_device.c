@@ -78,11 +78,18 @@ static void *gauge_begin(void *user)
     return g;
 }
 
+static void drop_anchor(struct gauge *g)
+{
+    if (!g->has_anchor)
+        return;
+    problem_forget(g->problem, &g->anchor);
+    kernel_free(&g->anchor);
+    g->has_anchor = false;
+}
+
 static void forget_problem(struct gauge *g)
 {
-    if (g->has_anchor)
-        kernel_free(&g->anchor);
-    g->has_anchor = false;
+    drop_anchor(g);
     problem_close(g->problem);
     g->problem = NULL;
 }
@@ -111,7 +118,7 @@ static int time_kernels(struct gauge *g, const struct kernel *const *kernel, int
             float one;
             if (dev->elapsed(dev, 2 * i, 2 * i + 1, &one, err) != 0)
                 return -1;
-            ms[i % kernels][done + i / kernels] = (double)one;
+            ms[i % kernels][done + i / kernels] = (double)one / g->problem->launches;
         }
     }
     return 0;
@@ -152,8 +159,7 @@ static int load_anchor(struct gauge *g, const struct request *q, struct err *err
 {
     if (g->has_anchor && pairs_equal(&g->anchor_config, &q->anchor))
         return 0;
-    if (g->has_anchor)
-        kernel_free(&g->anchor);
+    drop_anchor(g);
     g->has_anchor = get_kernel(g, &q->anchor, &g->anchor, err) == 0;
     g->anchor_config = q->anchor;
     return g->has_anchor ? 0 : -1;
@@ -242,8 +248,10 @@ static bool gauge_serve(void *state, const void *request, void *reply)
         t->validity = TRIAL_RUNTIME; /* an error of the GPU stays with its context: this process is done */
         alive = false;
     }
-    if (alive)
+    if (alive) {
+        problem_forget(g->problem, &k);
         kernel_free(&k);
+    }
     return alive;
 }
 

@@ -26,6 +26,7 @@ static const struct {
     {"attn_decode", predict_decode, 0.1},     {"attn_merge", predict_stream, 0.25},
     {"attn_turn", predict_stream, 0.25},      {"attn_score_reduce", predict_stream, 0.25},
     {"cascade_update", predict_stream, 0.25}, {"stream_copy", predict_stream, 0.25},
+    {"matvec", predict_stream, 0.5},
 };
 enum { MODELS = sizeof models / sizeof *models };
 

@@ -81,6 +81,36 @@ static int merge_stream(struct predict_job *job, struct stream *s, struct err *e
     return 0;
 }
 
+/* Cycles of a quantised matvec (H200): of a chunk for the warp alone, and for its share of a scheduler; of the sums of a team's rows. */
+enum { CHUNK_ALONE = 1250, CHUNK_ISSUE = 250, TEAM_SUMS = 500 };
+
+/* Microseconds that quantised weights take to become sums on the multiprocessor with the most of them, work: of its launch. */
+static double quants_us(const struct predict_job *job, double work, double resident)
+{
+    double chunks = ceil((double)predict_param(job, "n", 0) / (32.0 * (double)predict_param(job, "cb", 8)));
+    double warps = (double)predict_param(job, "wp", 1), team = (double)predict_param(job, "sk", 1);
+    double turns = ceil(work / resident), blocks = ceil(resident / job->in->gpu->sms);
+    double alone = turns * (ceil(chunks / team) * CHUNK_ALONE + TEAM_SUMS);
+    double issue = turns * blocks * warps / team * chunks * CHUNK_ISSUE / 4;
+    return predict_param(job, "quant", 0) ? fmax(alone, issue) / job->in->gpu->clock_mhz : 0;
+}
+
+/* Warps with chunks of rows under way; the wait for the inputs, their preparation and the last sums are latencies. */
+static int matvec_stream(struct predict_job *job, struct stream *s, struct err *err)
+{
+    double rows;
+    if (predict_size(job, "rows", &rows, err))
+        return -1;
+    double work = ceil(rows / (double)predict_param(job, "a_block", 1));
+    double room = (double)job->in->gpu->sms * fmax(job->occupancy.blocks, 1), resident = fmin(work, room);
+    double uneven = ceil(work / resident) * resident / work; /* what the multiprocessor with the most has too much */
+    double flight = (double)((predict_param(job, "st", 2) - 1) * predict_param(job, "stage_bytes", 512)) / 32;
+    double bus_us = job->in->bytes * uneven / (BUS_OF_PEAK * job->in->gpu->dram_gbs) / 1e3;
+    double behind = fmax(0, quants_us(job, work, resident) - bus_us); /* what the bus does not hide */
+    *s = (struct stream){resident, flight, job->in->bytes * uneven, 3 + behind / DRAM_US};
+    return 0;
+}
+
 /* A thread walks its tree of slots, some at a time; before it the winners are found, behind it the scores move. */
 static int update_stream(struct predict_job *job, struct stream *s, struct err *err)
 {
@@ -108,7 +138,8 @@ int predict_stream(struct predict_job *job, struct err *err)
                    {"attn_score_reduce", reduce_stream},
                    {"stream_copy", copy_stream},
                    {"attn_merge", merge_stream},
-                   {"cascade_update", update_stream}};
+                   {"cascade_update", update_stream},
+                   {"matvec", matvec_stream}};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
         if (!strcmp(streams[i].kernel, job->in->spec->kernel)) {
             struct stream s;

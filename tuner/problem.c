@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct problem_family *const families[] = {&problem_chunk, &problem_token, &problem_memory};
+static const struct problem_family *const families[] = {&problem_chunk, &problem_token, &problem_memory, &problem_matvec};
 
 int problem_open(struct problem **out, struct bench *b, const struct tune_problem *what, struct err *err)
 {
@@ -23,6 +23,12 @@ void problem_close(struct problem *p)
         p->family->close(p);
 }
 
+void problem_forget(struct problem *p, const struct kernel *k)
+{
+    if (p && p->family->forget)
+        p->family->forget(p, k);
+}
+
 void *problem_new(size_t size, const struct problem_family *family, const struct bench *b,
                   const struct tune_problem *what, struct err *err)
 {
@@ -33,6 +39,7 @@ void *problem_new(size_t size, const struct problem_family *family, const struct
     p->family = family;
     p->bench = *b;
     p->what = *what;
+    p->launches = 1;
     p->bench.quiet = true;
     p->bench.layers = 1;
     p->bench.type = !type || !strcmp(type, "bf16");

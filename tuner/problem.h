@@ -13,7 +13,7 @@ struct problem_family {
     /* *out is NULL where the family does not know the kernel (and 0 is returned). */
     int (*open)(struct problem **out, struct bench *b, const struct tune_problem *what, struct err *err);
     void (*close)(struct problem *p);
-    /* Enqueues one launch of the problem with kernel k in the place of its own. */
+    /* Enqueues a launch of the problem with kernel k in the place of its own, or several (see `launches`). */
     int (*launch)(struct problem *p, const struct kernel *k, struct err *err);
     /* Runs k on a small case of the same shape and compares every element with the oracle: *error is the largest difference over
      * what rounding may make, and `where` says where, so 1 is the bound. NULL: the family has `whole` only. */
@@ -21,6 +21,8 @@ struct problem_family {
     /* The same at the problem's full size against the output of the kernel with its default tile (which check has passed, or the
      * tests). */
     int (*whole)(struct problem *p, const struct kernel *k, double *error, char where[120], struct err *err);
+    /* k, which was launched or checked, is about to be unloaded. NULL: the family keeps nothing that depends on it. */
+    void (*forget)(struct problem *p, const struct kernel *k);
 };
 
 struct problem {
@@ -28,6 +30,7 @@ struct problem {
     struct bench
         bench; /* a copy of the caller's with this problem's heads, dimension, type; device and generator are the caller's */
     struct tune_problem what;
+    int launches; /* of the kernel that one `launch` makes: 1, unless the family sets it */
 };
 
 /* b: an open bench, which must outlive the problem. -1 where no family knows the kernel, or the sizes are none that it can set up. */
@@ -35,7 +38,10 @@ int problem_open(struct problem **out, struct bench *b, const struct tune_proble
 void problem_close(struct problem *p);
 
 /* The families. */
-extern const struct problem_family problem_chunk, problem_token, problem_memory;
+extern const struct problem_family problem_chunk, problem_token, problem_memory, problem_matvec;
+
+/* Before a kernel is unloaded that the problem may have launched. */
+void problem_forget(struct problem *p, const struct kernel *k);
 
 /* For families: allocates `size` bytes that begin with a struct problem, filled in from b and `what`. */
 void *problem_new(size_t size, const struct problem_family *family, const struct bench *b,

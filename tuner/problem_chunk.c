@@ -262,4 +262,4 @@ static int chunk_whole(struct problem *p, const struct kernel *k, double *error,
     return 0;
 }
 
-const struct problem_family problem_chunk = {chunk_open, chunk_close, chunk_launch, chunk_check, chunk_whole};
+const struct problem_family problem_chunk = {chunk_open, chunk_close, chunk_launch, chunk_check, chunk_whole, NULL};

@@ -126,7 +126,7 @@ static int update_check(struct problem *p, const struct kernel *k, double *error
     return 0;
 }
 
-static const struct problem_family update_family = {NULL, update_close, update_launch, update_check, NULL};
+static const struct problem_family update_family = {NULL, update_close, update_launch, update_check, NULL, NULL};
 
 /* ------------------------------------------------------------------------------------------------ stream_copy */
 
@@ -170,7 +170,7 @@ static int copy_check(struct problem *p, const struct kernel *k, double *error, 
     return status;
 }
 
-static const struct problem_family copy_family = {NULL, copy_close, copy_launch, copy_check, NULL};
+static const struct problem_family copy_family = {NULL, copy_close, copy_launch, copy_check, NULL, NULL};
 
 static int copy_open(struct problem **out, struct bench *b, const struct tune_problem *what, struct err *err)
 {
@@ -201,4 +201,4 @@ static int memory_open(struct problem **out, struct bench *b, const struct tune_
     return 0;
 }
 
-const struct problem_family problem_memory = {memory_open, NULL, NULL, NULL, NULL};
+const struct problem_family problem_memory = {memory_open, NULL, NULL, NULL, NULL, NULL};

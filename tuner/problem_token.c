@@ -199,4 +199,4 @@ static int token_whole(struct problem *p, const struct kernel *k, double *error,
     return status;
 }
 
-const struct problem_family problem_token = {token_open, token_close, token_launch, token_check, token_whole};
+const struct problem_family problem_token = {token_open, token_close, token_launch, token_check, token_whole, NULL};

@@ -1,8 +1,10 @@
 #include "tune_shapes.h"
 
+#include <ctype.h>
 #include <string.h>
 
 #include "runtime/attn_grid.h"
+#include "runtime/quant.h"
 
 enum { COPY_PIECES = 1 << 25 /* of 16 bytes: 512 MB */ };
 
@@ -77,6 +79,38 @@ int tune_problems_of(const struct model_shape *shape, const struct cascade_param
             continue;
         snprintf(out[n].kernel, sizeof out[n].kernel, "%s", list.at[i].kernel);
         out[n++].shape = list.at[i].shape;
+    }
+    return n;
+}
+
+int tune_products_of(const struct model_shape *s, const enum quant_type weights[TUNE_PRODUCTS], const char *type,
+                     struct tune_problem out[TUNE_PRODUCTS], struct err *err)
+{
+    const struct {
+        int n, rows, norm;
+        const char *to;
+    } products[TUNE_PRODUCTS] = {{s->hidden, (s->heads + 2 * s->kv_heads) * s->head_dim, 1, "half"},
+                                 {s->heads * s->head_dim, s->hidden, 0, "add"},
+                                 {s->hidden, s->ffn, 1, "gate"},
+                                 {s->ffn, s->hidden, 0, "add"},
+                                 {s->hidden, s->vocab, 1, "f32"}};
+    int n = 0;
+    for (int i = 0; i < TUNE_PRODUCTS; i++) {
+        const struct quant_info *info = quant_info(weights[i]);
+        bool wide = weights[i] == QUANT_BF16 || weights[i] == QUANT_F32;
+        char shape[96], name[8] = "";
+        if (products[i].n % info->block)
+            continue;
+        for (int k = 0; info->name[k] && k < 7; k++)
+            name[k] = (char)tolower((unsigned char)info->name[k]);
+        snprintf(shape, sizeof shape, "n=%d w=%s norm=%d to=%s t=%s", products[i].n, name, products[i].norm,
+                 products[i].to, type ? type : wide ? "bf16" : "fp16");
+        memset(&out[n], 0, sizeof out[n]);
+        snprintf(out[n].kernel, sizeof out[n].kernel, "matvec");
+        if (pairs_parse(&out[n].shape, shape, err) != 0 ||
+            pairs_put_long(&out[n].sizes, "rows", products[i].rows, err) != 0)
+            return -1;
+        n++;
     }
     return n;
 }

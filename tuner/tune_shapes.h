@@ -14,4 +14,12 @@ enum { TUNE_PROBLEMS_MAX = MODEL_KERNELS_MAX };
 int tune_problems_of(const struct model_shape *shape, const struct cascade_params *p, const char *type, int sms,
                      struct tune_problem *out, struct err *err);
 
+/* The products of one token with a model's matrices: q|k|v, output, gate|up, down, vocabulary. */
+enum { TUNE_PRODUCTS = 5 };
+
+/* Their problems (matvec), weights of the given types, those left out whose rows are no whole blocks of it. type: "fp16", "bf16", or NULL
+ * for what inference computes in with such weights. Returns how many it wrote. */
+int tune_products_of(const struct model_shape *shape, const enum quant_type weights[TUNE_PRODUCTS], const char *type,
+                     struct tune_problem out[TUNE_PRODUCTS], struct err *err);
+
 #endif

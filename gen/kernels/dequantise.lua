@@ -12,7 +12,7 @@ kernel {
   derive = {
     { "block", "w:sub(-2) == '_k' and 256 or w:sub(1, 1) == 'q' and 32 or 1" }, -- weights of a block, and its bytes
     { "block_bytes", "({ f32 = 4, f16 = 2, bf16 = 2, q8_0 = 34, q4_0 = 18, q4_1 = 20, q5_0 = 22, q5_1 = 24, q4_k = 144, q5_k = 176, q6_k = 210 })[w]" },
-    { "lift", "t == 'bf16' and ({ q4_0 = 136, q4_1 = 128, q5_0 = 144, q5_1 = 128, q4_k = 128, q5_k = 128, q6_k = 160 })[w] or 0" }, -- weights.cu.t
+    { "lift", "(t == 'bf16' and { q4_0 = 136, q4_1 = 128, q5_0 = 144, q5_1 = 128, q4_k = 128, q5_k = 128, q6_k = 160 } or { q4_0 = 72, q4_1 = 64, q4_k = 64, q6_k = 96 })[w] or 0" }, -- weights.cu.t
   },
   launch = { threads = "32 * wp" },
   args  = { "elements" },
