@@ -25,7 +25,7 @@ int model_kernels(struct model_kernels *list, const struct model *m, const struc
 {
     list->n = 0;
     return model_kernels_add(list, "stream_copy", "t=bf16", 0, err) != 0 ? -1
-                                                                      : backend_cuda_kernels(list, m, p, type, err);
+                                                                         : backend_cuda_kernels(list, m, p, type, err);
 }
 
 void model_kernel_sizes(struct pairs *sizes, const struct pairs *of_model, int rows)

@@ -95,10 +95,29 @@ static void right_kernels_pass(void **state)
     }
 }
 
+/* A product that leaves the norm out, and one of another type of weights, are no products of the problem's. */
+static void a_wrong_product_is_refused(void **state)
+{
+    struct bench *b = *state;
+    static const char *const wrong[] = {"n=512 w=q4_0 norm=0 to=f32 t=bf16", "n=512 w=q4_k norm=1 to=f32 t=bf16"};
+    struct tune_problem what = make("matvec", "n=512 w=q4_0 norm=1 to=f32 t=bf16", "rows=20");
+    struct problem *p;
+    struct err err = {""};
+    if (problem_open(&p, b, &what, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_true(error_of(b, p, "", false) <= 1);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(pairs_parse(&p->what.shape, wrong[i], &err), 0);
+        assert_true(error_of(b, p, "", false) > 1);
+    }
+    problem_close(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(right_kernels_pass, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(a_wrong_product_is_refused, open_bench, close_bench),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

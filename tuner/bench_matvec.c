@@ -4,30 +4,23 @@
 #include <string.h>
 
 #include "matvec_chain.h"
-#include "runtime/wisdom.h"
 
 /* A product of a model's layer, or its last one. */
 static const struct product {
     const char *model, *what, *to;
     int n, rows, norm; /* rows: outputs; gate's matrix has twice as many */
 } products[] = {
-    {"smollm2", "q|k|v", "half", 576, 960, 1},
-    {"smollm2", "output", "add", 576, 576, 0},
-    {"smollm2", "gate|up", "gate", 576, 1536, 1},
-    {"smollm2", "down", "add", 1536, 576, 0},
-    {"smollm2", "vocabulary", "f32", 576, 49152, 1},
-    {"llama-3.1-8b", "q|k|v", "half", 4096, 6144, 1},
-    {"llama-3.1-8b", "output", "add", 4096, 4096, 0},
-    {"llama-3.1-8b", "gate|up", "gate", 4096, 14336, 1},
-    {"llama-3.1-8b", "down", "add", 14336, 4096, 0},
-    {"llama-3.1-8b", "vocabulary", "f32", 4096, 128256, 1},
+    {"smollm2", "q|k|v", "half", 576, 960, 1},        {"smollm2", "output", "add", 576, 576, 0},
+    {"smollm2", "gate|up", "gate", 576, 1536, 1},     {"smollm2", "down", "add", 1536, 576, 0},
+    {"smollm2", "vocabulary", "f32", 576, 49152, 1},  {"llama-3.1-8b", "q|k|v", "half", 4096, 6144, 1},
+    {"llama-3.1-8b", "output", "add", 4096, 4096, 0}, {"llama-3.1-8b", "gate|up", "gate", 4096, 14336, 1},
+    {"llama-3.1-8b", "down", "add", 14336, 4096, 0},  {"llama-3.1-8b", "vocabulary", "f32", 4096, 128256, 1},
 };
 
 static const char *const all_types = "bf16,f16,f32,q8_0,q4_0,q4_1,q5_0,q5_1,q4_k,q5_k,q6_k";
 
 struct matvec_bench {
     struct bench b;
-    struct wisdom *wisdom;            /* whose tiles are taken; NULL with --set */
     const char *types, *model, *only; /* lists are separated by commas; only: of products */
     int blocks, apart;                /* blocks a multiprocessor, 0: by occupancy; launches not overlapped */
 };
@@ -54,25 +47,14 @@ static int work_of(struct bench *b, const struct run *r, double *bytes, struct e
     return gen_work(b->gen, &r->kernel.gen, (struct gen_param[]){{"rows", rows}}, 1, bytes, &flops, err);
 }
 
-/* The kernel with the tile that inference would take, unless --set says another. */
-static int get_kernel(struct matvec_bench *c, const struct product *p, const char *type, struct kernel *out,
-                      struct err *err)
+/* The kernel with the tile that inference would take, but for what --set gives. */
+static int get_kernel(struct bench *b, const struct product *p, const char *type, struct kernel *out, struct err *err)
 {
-    struct pairs shape, sizes = {0};
-    struct gen_param param[PAIRS_MAX];
-    struct wisdom_found found = {0};
-    char params[PAIRS_TEXT_MAX], tile[PAIRS_TEXT_MAX] = "";
+    char params[96];
     snprintf(params, sizeof params, "n=%d w=%s norm=%d to=%s t=%s", p->n, type, p->norm, p->to,
-             c->b.type ? "bf16" : "fp16");
-    if (pairs_parse(&shape, params, err) != 0 || pairs_put_long(&sizes, "rows", p->rows, err) != 0)
-        return -1;
-    if (c->wisdom) {
-        wisdom_best(c->wisdom, "matvec", param, pairs_params(&shape, param, 0), &sizes, &found);
-        pairs_text(&found.config, tile);
-    }
-    size_t used = strlen(params);
-    snprintf(params + used, sizeof params - used, "%s%s", tile[0] ? " " : "", tile);
-    return bench_kernel(&c->b, "matvec", params, out, err);
+             b->type ? "bf16" : "fp16");
+    b->sizes.n = 0;
+    return pairs_put_long(&b->sizes, "rows", p->rows, err) != 0 ? -1 : bench_kernel(b, "matvec", params, out, err);
 }
 
 static int run_product(struct matvec_bench *c, const struct product *p, enum quant_type type, const char *type_name,
@@ -87,7 +69,7 @@ static int run_product(struct matvec_bench *c, const struct product *p, enum qua
     double bytes;
     int status = -1;
     snprintf(product.to, sizeof product.to, "%s", p->to);
-    if (get_kernel(c, p, type_name, &r.kernel, err) != 0)
+    if (get_kernel(b, p, type_name, &r.kernel, err) != 0)
         return -1;
     if (!r.blocks)
         r.blocks = bench_blocks(b, &r.kernel);
@@ -171,8 +153,9 @@ int bench_matvec(int argc, char **argv, struct err *err)
     };
     memcpy(b->table, rows, sizeof rows);
     struct options o = {.usage = "weir bench matvec [options]",
-                        .what = "Times one token's products with the matrices of a layer, by type of their weights, in a\n"
-                                "CUDA graph over so many matrices that no L2 keeps them.",
+                        .what =
+                            "Times one token's products with the matrices of a layer, by type of their weights, in a\n"
+                            "CUDA graph over so many matrices that no L2 keeps them.",
                         .group = {{"options", b->table}}};
     int status = options_parse(&o, argc, argv, err);
     if (status == OPTIONS_GO) {
@@ -182,13 +165,11 @@ int bench_matvec(int argc, char **argv, struct err *err)
             bench_take_set(b, err) != 0)
             status = CMD_USAGE;
         else
-            status = bench_open(b, err) != 0 ||
-                             (!b->set && wisdom_open(&c.wisdom, b->gen, b->gpu.name, cmd_say, err) != 0) ||
+            status = bench_open(b, err) != 0 || wisdom_open(&b->wisdom, b->gen, b->gpu.name, cmd_say, err) != 0 ||
                              bench_copy(b, err) != 0 || run_all(&c, err) != 0
                          ? CMD_FAILED
                          : CMD_OK;
     }
-    wisdom_close(c.wisdom);
     bench_end(b);
     return status;
 }

@@ -19,7 +19,7 @@ struct matvec_chain {
     struct matvec_product p;
     size_t matrix; /* bytes from one to the next */
     int matrices;
-    bool apart;    /* launches that do not overlap */
+    bool apart;                        /* launches that do not overlap */
     devptr weights, x, norm_weight, y; /* owned. y: [rows] of the first matrix's outputs, then those of all others */
 
     /* What the device holds, for who computes it again; owned. */

@@ -134,12 +134,8 @@ int predict_stream(struct predict_job *job, struct err *err)
     static const struct {
         const char *kernel;
         int (*stream)(struct predict_job *job, struct stream *s, struct err *err);
-    } streams[] = {{"attn_turn", turn_stream},
-                   {"attn_score_reduce", reduce_stream},
-                   {"stream_copy", copy_stream},
-                   {"attn_merge", merge_stream},
-                   {"cascade_update", update_stream},
-                   {"matvec", matvec_stream}};
+    } streams[] = {{"attn_turn", turn_stream},   {"attn_score_reduce", reduce_stream}, {"stream_copy", copy_stream},
+                   {"attn_merge", merge_stream}, {"cascade_update", update_stream},    {"matvec", matvec_stream}};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
         if (!strcmp(streams[i].kernel, job->in->spec->kernel)) {
             struct stream s;

@@ -234,4 +234,5 @@ static int matvec_check(struct problem *p, const struct kernel *k, double *error
     return graph_of(c, k, err) < 0 ? -1 : 0; /* now, so that no time of it is measured */
 }
 
-const struct problem_family problem_matvec = {matvec_open, matvec_close, matvec_launch, matvec_check, NULL, matvec_forget};
+const struct problem_family problem_matvec = {matvec_open,  matvec_close, matvec_launch,
+                                              matvec_check, NULL,         matvec_forget};

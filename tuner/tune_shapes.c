@@ -104,7 +104,10 @@ int tune_products_of(const struct model_shape *s, const enum quant_type weights[
         for (int k = 0; info->name[k] && k < 7; k++)
             name[k] = (char)tolower((unsigned char)info->name[k]);
         snprintf(shape, sizeof shape, "n=%d w=%s norm=%d to=%s t=%s", products[i].n, name, products[i].norm,
-                 products[i].to, type ? type : wide ? "bf16" : "fp16");
+                 products[i].to,
+                 type   ? type
+                 : wide ? "bf16"
+                        : "fp16");
         memset(&out[n], 0, sizeof out[n]);
         snprintf(out[n].kernel, sizeof out[n].kernel, "matvec");
         if (pairs_parse(&out[n].shape, shape, err) != 0 ||
