@@ -4,6 +4,7 @@
 /* run --autotune and chat --autotune: before the model is loaded, the kernels that it runs with and that wisdom has no measured tile for
  * are tuned for some seconds, and what is found is kept as the user's wisdom. */
 
+#include "../tuner/tune_session.h"
 #include "session.h"
 
 /* The row of a command's option table. */
@@ -18,5 +19,8 @@
  * is done; without a GPU, that there is nothing to tune. Ctrl-C ends the tuning and not the command. Returns a CMD_ status, CMD_OK also where
  * there is nothing to do. */
 int autotune(const struct session_options *o, const struct cascade_options *c, struct err *err);
+
+/* The same for a model under a cascade, on a session with its GPU and paths: what the wisdom there is lacks for it. */
+int autotune_model(struct tune_session *s, const struct model *m, const struct cascade_params *p, struct err *err);
 
 #endif

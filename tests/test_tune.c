@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -191,6 +192,59 @@ static void noise_does_not_add_up(void **state)
     gen_close(g);
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int signal)
+{
+    interrupted = 1;
+}
+
+/* After the third trial the signal comes, while the next one is under way. */
+static void interrupt_soon(void *user, const struct tune_state *now)
+{
+    const struct itimerval soon = {.it_value = {.tv_usec = 20000}};
+    if (now->trials == 3)
+        setitimer(ITIMER_REAL, &soon, NULL);
+}
+
+static void an_interrupt_keeps_everything(void **state)
+{
+    struct err err = {""};
+    struct gen *g = open_gen();
+    struct tune_problem what = problem_of("stream_copy", "t=bf16", "n=2000");
+    struct tune_space s;
+    struct meter m;
+    struct trials log;
+    struct tune_state r;
+    char path[200];
+    double predicted[64] = {0};
+    struct sigaction act = {.sa_handler = interrupt};
+    sigaction(SIGALRM, &act, NULL);
+    path_in(path, "interrupt.jsonl");
+    if (tune_space_open(&s, g, "a100", &what, NULL, &err) != 0 ||
+        meter_device_open_with(&m, NULL, open_noisy, 30, &err) != 0 || trials_open(&log, path, true, &err) != 0)
+        fail_msg("%s", err.msg);
+    struct tune t = {.meter = &m, .trials = &log, .stop = &interrupted, .progress = interrupt_soon};
+    if (tune_run(&t, &s, predicted, &r, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_true(r.stopped);
+    assert_in_range(r.trials, 3, s.nvalid - 1);
+    assert_int_equal(log.n, r.trials);
+    for (int i = 0; i < log.n; i++)
+        assert_int_equal(log.trial[i].validity, TRIAL_CORRECT);
+    int made = r.trials;
+    interrupted = 0;
+    t.progress = NULL;
+    if (tune_run(&t, &s, predicted, &r, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(r.known, made);
+    assert_int_equal(r.trials, s.nvalid - made);
+    trials_close(&log);
+    m.close(&m);
+    tune_space_close(&s);
+    gen_close(g);
+}
+
 /* ------------------------------------------------------------------------------------------------ a table of times */
 
 /* A T4 file stands for a GPU as a log does; what is taken from it counts as measured when the search comes back. */
@@ -338,6 +392,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hangs_and_crashes_are_trials),
         cmocka_unit_test(noise_does_not_add_up),
+        cmocka_unit_test(an_interrupt_keeps_everything),
         cmocka_unit_test(t4_stands_for_a_gpu),
         cmocka_unit_test(log_survives_kills_and_writers),
         cmocka_unit_test(guided_search_uses_the_prediction),

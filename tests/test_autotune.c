@@ -1,0 +1,127 @@
+/* run --autotune on a simulated GPU: it tunes what the wisdom there is lacks for a model, keeps it as the user's, and then has nothing to
+ * do. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "runtime/autotune.h"
+#include "runtime/backend_cuda.h"
+#include "runtime/model_random.h"
+#include "tuner/tune_shapes.h"
+
+static char folder[] = "/tmp/weir-autotune-XXXXXX", table[64], journal[64];
+
+static int make_folder(void **state)
+{
+    (void)state;
+    if (!mkdtemp(folder) || setenv("WEIR_WISDOM", folder, 1) != 0)
+        return -1;
+    snprintf(table, sizeof table, "%s/table.jsonl", folder);
+    snprintf(journal, sizeof journal, "%s/log.jsonl", folder);
+    return 0;
+}
+
+static int remove_folder(void **state)
+{
+    char command[100];
+    (void)state;
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+/* Times of the default and of every fourth config; the last of these is twice as fast as all others. */
+static void put_space(struct trials *to, const struct tune_session *s, const struct tune_problem *p)
+{
+    struct tune_space space;
+    struct err err = {""};
+    if (tune_space_open(&space, s->gen, s->gpu, p, NULL, &err) != 0)
+        fail_msg("%s", err.msg);
+    for (int i = 0; i < space.nvalid; i++) {
+        int config = space.valid[i];
+        if (i % 4 != 0 && config != space.by_default)
+            continue;
+        struct trial t = {.problem = *p, .ms = i + 4 < space.nvalid || i % 4 ? 0.02 : 0.01};
+        snprintf(t.gpu, sizeof t.gpu, "%s", space.gpu.name);
+        tune_space_config(&space, config, &t.config);
+        if (trials_add(to, &t, &err) != 0)
+            fail_msg("%s", err.msg);
+    }
+    tune_space_close(&space);
+}
+
+static void open_session(struct tune_session *s, struct gen *g)
+{
+    struct err err = {""};
+    *s = (struct tune_session){.gen = g};
+    if (tune_session_measure(s, table, &err) != 0 || tune_session_gpu(s, "h200", &err) != 0)
+        fail_msg("%s", err.msg);
+    tune_session_paths(s, journal, NULL, true, true);
+}
+
+static void tunes_what_wisdom_lacks(void **state)
+{
+    struct tensor down = {.type = QUANT_F16};
+    struct model_layer layer = {.down = &down};
+    struct model m = {.layer = &layer};
+    struct cascade_params p = cascade_defaults();
+    struct tune_problem all[TUNE_PROBLEMS_MAX];
+    struct tune_session s = {0};
+    struct trials times;
+    struct gen *g;
+    struct err err = {""};
+    (void)state;
+    if (gen_open(&g, NULL, &err) != 0 || model_random_shape(&m.shape, "smollm2-135m", &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_string_equal(backend_cuda_type(&m), "fp16");
+    s.gen = g;
+    if (tune_session_gpu(&s, "h200", &err) != 0 || trials_open(&times, table, true, &err) != 0)
+        fail_msg("%s", err.msg);
+    int n = tune_problems_of(&m.shape, &p, "fp16", s.facts.sms, all, &err), tuned = 0;
+    assert_true(n > 5);
+    for (int i = 0; i < n; i++) {
+        put_space(&times, &s, &all[i]);
+        tuned += strcmp(all[i].kernel, "stream_copy") != 0;
+    }
+    trials_close(&times);
+
+    open_session(&s, g);
+    if (autotune_model(&s, &m, &p, &err) != 0)
+        fail_msg("%s", err.msg);
+    int made = s.trials.n;
+    assert_true(made >= tuned);
+    assert_true(made <= tuned * TUNE_QUICK_TRIALS);
+    tune_session_close(&s);
+
+    struct wisdom *w;
+    if (wisdom_open(&w, g, "h200", NULL, &err) != 0)
+        fail_msg("%s", err.msg);
+    for (int i = 0; i < n; i++) {
+        struct gen_param params[PAIRS_MAX];
+        struct wisdom_found found;
+        bool copies = !strcmp(all[i].kernel, "stream_copy");
+        wisdom_best(w, all[i].kernel, params, pairs_params(&all[i].shape, params, 0), &all[i].sizes, &found);
+        if (!copies && (found.match != WISDOM_SAME || !found.measured))
+            fail_msg("%s: %s", all[i].kernel, found.line);
+    }
+    wisdom_close(w);
+
+    open_session(&s, g);
+    if (autotune_model(&s, &m, &p, &err) != 0) /* all is known */
+        fail_msg("%s", err.msg);
+    assert_int_equal(s.trials.n, 0);
+    tune_session_close(&s);
+    gen_close(g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(tunes_what_wisdom_lacks)};
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
