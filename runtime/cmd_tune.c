@@ -57,11 +57,9 @@ static bool wanted(const struct tune_command *c, const char *kernel)
     return c->nwords == 0;
 }
 
-static int add_problems(struct tune_command *c, const struct model_shape *shape, const char *type,
-                        const struct cascade_params *p, struct err *err)
+/* Those of `some` that are wanted and not there yet. */
+static int add_some(struct tune_command *c, const struct tune_problem *some, int n, struct err *err)
 {
-    struct tune_problem some[TUNE_PROBLEMS_MAX];
-    int n = tune_problems_of(shape, p, type, c->session.facts.sms ? c->session.facts.sms : 1, some, err);
     for (int i = 0; i < n; i++) {
         bool there = !wanted(c, some[i].kernel);
         for (int j = 0; j < c->nproblems && !there; j++)
@@ -75,30 +73,26 @@ static int add_problems(struct tune_command *c, const struct model_shape *shape,
     return n < 0 ? -1 : 0;
 }
 
-/* The products with a model's matrices; type NULL: what inference takes for the weights. */
-static int add_products(struct tune_command *c, const struct model_shape *shape,
-                        const enum quant_type weights[TUNE_PRODUCTS], const char *type, struct err *err)
+static int add_problems(struct tune_command *c, const struct model_shape *shape, const char *type,
+                        const struct cascade_params *p, struct err *err)
 {
-    struct tune_problem some[TUNE_PRODUCTS];
-    /* Its prediction has not been held against measured spaces: whoever wants it asks for it. */
-    bool asked = wanted(c, "matvec") && !(c->predict && c->nwords == 0);
-    int n = asked ? tune_products_of(shape, weights, type, some, err) : 0;
-    for (int i = 0; i < n; i++) {
-        bool there = false;
-        for (int j = 0; j < c->nproblems && !there; j++)
-            there = tune_problem_equal(&c->problem[j], &some[i]);
-        if (!there && c->nproblems == PROBLEMS_MAX)
-            return err_set(err, "more than %d problems; name fewer shapes", PROBLEMS_MAX);
-        if (!there)
-            c->problem[c->nproblems++] = some[i];
-    }
-    return n < 0 ? -1 : 0;
+    struct tune_problem some[TUNE_PROBLEMS_MAX];
+    int sms = c->session.facts.sms ? c->session.facts.sms : 1;
+    return add_some(c, some, tune_problems_of(shape, p, type, sms, some, err), err);
 }
 
-/* The same for each type that --weights lists. */
+/* Whether matvec is to be tuned. Its prediction has not been held against measured spaces: whoever wants that asks for it. */
+static bool wants_products(const struct tune_command *c)
+{
+    return wanted(c, "matvec") && !(c->predict && c->nwords == 0);
+}
+
+/* The products with the matrices of a shape, for each type that --weights lists. */
 static int add_weights(struct tune_command *c, const struct model_shape *shape, struct err *err)
 {
     char names[128], *save = NULL;
+    if (!wants_products(c))
+        return 0;
     snprintf(names, sizeof names, "%s", c->weights ? c->weights : "bf16");
     for (char *name = strtok_r(names, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
         enum quant_type all[TUNE_PRODUCTS];
@@ -109,7 +103,9 @@ static int add_weights(struct tune_command *c, const struct model_shape *shape, 
             return err_set(err, "--weights: '%s' is no type of weights", name);
         for (int i = 0; i < TUNE_PRODUCTS; i++)
             all[i] = (enum quant_type)type;
-        if (add_products(c, shape, all, c->type_given ? c->type ? "bf16" : "fp16" : NULL, err) != 0)
+        struct tune_problem some[TUNE_PRODUCTS];
+        const char *half = c->type_given ? c->type ? "bf16" : "fp16" : NULL; /* NULL: what inference takes for them */
+        if (add_some(c, some, tune_products_of(shape, all, half, some, err), err) != 0)
             return -1;
     }
     return 0;
@@ -131,25 +127,28 @@ static int add_shape(struct tune_command *c, const struct model_shape *shape, co
     return 0;
 }
 
+static int add_model(struct tune_command *c, struct err *err)
+{
+    struct tune_problem some[TUNE_PRODUCTS];
+    struct model m;
+    if (model_open(&m, c->model, err) != 0)
+        return -1;
+    const char *type = c->type_given ? c->type ? "bf16" : "fp16" : backend_cuda_type(&m);
+    int status = add_shape(c, &m.shape, type, err);
+    if (status == 0 && wants_products(c))
+        status = add_some(c, some, tune_products_of_model(&m, type, some, err), err);
+    model_close(&m);
+    return status;
+}
+
 static int find_problems(struct tune_command *c, struct err *err)
 {
     struct model_shape shape;
     const char *type = c->type ? "bf16" : "fp16";
     char names[512], *save = NULL;
     c->nproblems = 0;
-    if (c->model) {
-        struct model m;
-        if (model_open(&m, c->model, err) != 0)
-            return -1;
-        shape = m.shape;
-        if (!c->type_given)
-            type = backend_cuda_type(&m);
-        const struct model_layer *l = &m.layer[0];
-        const enum quant_type weights[TUNE_PRODUCTS] = {l->wq->type, l->wo->type, l->gate->type, l->down->type,
-                                                        m.output->type};
-        model_close(&m);
-        return add_shape(c, &shape, type, err) != 0 ? -1 : add_products(c, &shape, weights, type, err);
-    }
+    if (c->model)
+        return add_model(c, err);
     snprintf(names, sizeof names, "%s", c->shapes ? c->shapes : "llama-3.1-8b");
     for (char *name = strtok_r(names, ",", &save); name; name = strtok_r(NULL, ",", &save))
         if (model_random_shape(&shape, name, err) != 0 || add_shape(c, &shape, type, err) != 0 ||

@@ -67,11 +67,11 @@ static void open_session(struct tune_session *s, struct gen *g)
 
 static void tunes_what_wisdom_lacks(void **state)
 {
-    struct tensor down = {.type = QUANT_F16};
-    struct model_layer layer = {.down = &down};
-    struct model m = {.layer = &layer};
+    struct tensor weights = {.type = QUANT_F16};
+    struct model_layer layer = {.wq = &weights, .wo = &weights, .gate = &weights, .down = &weights};
+    struct model m = {.layer = &layer, .output = &weights};
     struct cascade_params p = cascade_defaults();
-    struct tune_problem all[TUNE_PROBLEMS_MAX];
+    struct tune_problem all[TUNE_PRODUCTS + TUNE_PROBLEMS_MAX];
     struct tune_session s = {0};
     struct trials times;
     struct gen *g;
@@ -83,8 +83,10 @@ static void tunes_what_wisdom_lacks(void **state)
     s.gen = g;
     if (tune_session_gpu(&s, "h200", &err) != 0 || trials_open(&times, table, true, &err) != 0)
         fail_msg("%s", err.msg);
-    int n = tune_problems_of(&m.shape, &p, "fp16", s.facts.sms, all, &err), tuned = 0;
-    assert_true(n > 5);
+    int products = tune_products_of_model(&m, "fp16", all, &err), tuned = 0;
+    assert_int_equal(products, TUNE_PRODUCTS);
+    int n = products + tune_problems_of(&m.shape, &p, "fp16", s.facts.sms, all + products, &err);
+    assert_true(n > products + 5);
     for (int i = 0; i < n; i++) {
         put_space(&times, &s, &all[i]);
         tuned += strcmp(all[i].kernel, "stream_copy") != 0;

@@ -117,3 +117,12 @@ int tune_products_of(const struct model_shape *s, const enum quant_type weights[
     }
     return n;
 }
+
+int tune_products_of_model(const struct model *m, const char *type, struct tune_problem out[TUNE_PRODUCTS],
+                           struct err *err)
+{
+    const struct model_layer *l = &m->layer[0];
+    const enum quant_type weights[TUNE_PRODUCTS] = {l->wq->type, l->wo->type, l->gate->type, l->down->type,
+                                                    m->output->type};
+    return tune_products_of(&m->shape, weights, type, out, err);
+}

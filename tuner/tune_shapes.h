@@ -22,4 +22,8 @@ enum { TUNE_PRODUCTS = 5 };
 int tune_products_of(const struct model_shape *shape, const enum quant_type weights[TUNE_PRODUCTS], const char *type,
                      struct tune_problem out[TUNE_PRODUCTS], struct err *err);
 
+/* The same with the types of a model's first layer and its output. */
+int tune_products_of_model(const struct model *m, const char *type, struct tune_problem out[TUNE_PRODUCTS],
+                           struct err *err);
+
 #endif
