@@ -3,9 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "attn_truth.h"
 #include "bench_prefill.h"
-#include "problem.h"
+#include "problem_attn.h"
 
 enum {
     CHECK_WINDOW = 512,
@@ -28,9 +27,7 @@ struct chunk_problem {
     int part;                 /* CHUNK_*: the kernel that is tuned */
     struct bench small_bench; /* of the case that the oracle checks */
     struct prefill_bench big, small;
-    bool has_small;
-    struct attn_inputs in;
-    struct attn_truth truth;
+    struct attn_case check;
     int nresults;
     struct result result[2];
     float *score; /* of the big case before a launch, for attn_score_reduce, which updates it; owned */
@@ -124,8 +121,7 @@ static void chunk_close(struct problem *p)
         prefill_bench_close(&c->big);
     if (c->small.b)
         prefill_bench_close(&c->small);
-    attn_truth_free(&c->truth);
-    attn_inputs_free(&c->in);
+    attn_case_free(&c->check);
     free(c->score);
     free(c);
 }
@@ -154,72 +150,42 @@ static int chunk_launch(struct problem *p, const struct kernel *k, struct err *e
     return run(c, &c->big, c->part, k, err);
 }
 
-/* The case that the oracle checks: its inputs are fetched from the device, where the bench made them. */
+/* The case that the oracle checks. */
 static int open_small(struct chunk_problem *c, struct err *err)
 {
     struct bench *b = &c->small_bench;
-    struct attn_inputs *in = &c->in;
+    struct prefill_bench *s = &c->small;
     *b = c->p.bench;
     b->heads = CHECK_G * CHECK_KV;
     b->kv_heads = CHECK_KV;
-    if (prefill_bench_open(&c->small, b, CHECK_WINDOW, CHECK_T, err) != 0)
+    if (prefill_bench_open(s, b, CHECK_WINDOW, CHECK_T, err) != 0)
         return -1;
-    size_t T = CHECK_T, d = (size_t)b->head_dim, rows = (size_t)c->small.rows;
-    size_t q = T * (size_t)b->heads * d * 2, kv = T * CHECK_KV * d * 2, cache = CHECK_KV * rows * d * 2;
-    *in = (struct attn_inputs){.T = CHECK_T,
-                               .d = b->head_dim,
-                               .g = CHECK_G,
-                               .kv = CHECK_KV,
-                               .type = b->type,
-                               .cascades = c->small.cascades,
-                               .reduction = b->cascade.p.reduction,
-                               .ema = b->cascade.p.ema,
-                               .theta = BENCH_THETA,
-                               .layout = &c->small.layout};
-    if (!(in->q = problem_fetch(b, c->small.q, q, err)) || !(in->k = problem_fetch(b, c->small.k, kv, err)) ||
-        !(in->v = problem_fetch(b, c->small.v, kv, err)) ||
-        !(in->k_cache = problem_fetch(b, c->small.u.k, cache, err)) ||
-        !(in->v_cache = problem_fetch(b, c->small.u.v, cache, err)) ||
-        !(in->score = problem_fetch(b, c->small.u.score, (size_t)in->cascades * rows * sizeof(float), err)))
-        return -1;
-    return attn_truth_make(&c->truth, in, err);
+    const struct attn_places at = {.q = s->q,
+                                   .k = s->k,
+                                   .v = s->v,
+                                   .k_cache = s->u.k,
+                                   .v_cache = s->u.v,
+                                   .score = s->u.score,
+                                   .o = s->o,
+                                   .lse = s->lse,
+                                   .chunk_score = s->u.chunk_score};
+    return attn_case_open(&c->check, b, &at, &s->layout, CHECK_T, s->cascades, err);
 }
 
 static int chunk_check(struct problem *p, const struct kernel *k, double *error, char where[120], struct err *err)
 {
     struct chunk_problem *c = (struct chunk_problem *)p;
-    struct bench *b = &c->small_bench;
-    if (!c->has_small && open_small(c, err) != 0)
+    if (!c->check.open && open_small(c, err) != 0)
         return -1;
-    c->has_small = true;
+    struct device *dev = &c->small_bench.dev;
     const struct prefill_bench *s = &c->small;
-    size_t T = CHECK_T, heads = CHECK_G * CHECK_KV, d = (size_t)b->head_dim, rows = (size_t)s->rows, kv = CHECK_KV;
-    size_t cascades = (size_t)s->cascades, scores = cascades * rows * sizeof(float);
-    const struct {
-        devptr at;
-        size_t bytes;
-    } made[] = {{s->qr, T * heads * d * 2},
-                {s->kr, T * kv * d * 2},
-                {s->sums, heads * (rows + T) * sizeof(float)},
-                {s->o, T * heads * d * 2},
-                {s->lse, heads * T * sizeof(float)},
-                {s->u.chunk_score, cascades * T * sizeof(float)}};
-    for (size_t i = 0; i < sizeof made / sizeof *made; i++) /* NaN, so that what is not written shows */
-        if (b->dev.fill(&b->dev, made[i].at, 0xff, made[i].bytes, err) != 0)
-            return -1;
-    if (b->dev.upload(&b->dev, s->u.score, c->in.score, scores, err) != 0 || run(c, &c->small, ALL_PARTS, k, err) != 0)
+    size_t T = CHECK_T, heads = CHECK_G * CHECK_KV, d = (size_t)c->small_bench.head_dim;
+    if (attn_case_prepare(&c->check, err) != 0 || dev->fill(dev, s->qr, 0xff, T * heads * d * 2, err) != 0 ||
+        dev->fill(dev, s->kr, 0xff, T * CHECK_KV * d * 2, err) != 0 ||
+        dev->fill(dev, s->sums, 0xff, heads * ((size_t)s->rows + T) * sizeof(float), err) != 0 ||
+        run(c, &c->small, ALL_PARTS, k, err) != 0)
         return -1;
-    uint16_t *o = problem_fetch(b, s->o, made[3].bytes, err);
-    float *lse = problem_fetch(b, s->lse, made[4].bytes, err), *score = problem_fetch(b, s->u.score, scores, err),
-          *chunk_score = problem_fetch(b, s->u.chunk_score, made[5].bytes, err);
-    int status = o && lse && score && chunk_score ? 0 : -1;
-    if (status == 0)
-        *error = attn_truth_compare(&c->truth, &c->in, o, lse, score, chunk_score, where);
-    free(o);
-    free(lse);
-    free(score);
-    free(chunk_score);
-    return status;
+    return attn_case_compare(&c->check, error, where, err);
 }
 
 static int run_whole(struct chunk_problem *c, const struct kernel *k, struct err *err)

@@ -2,9 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "attn_truth.h"
 #include "bench_decode.h"
-#include "problem.h"
+#include "problem_attn.h"
 
 enum { CHECK_WINDOW = 1024, CHECK_KV = 2, ALL_PARTS = TOKEN_DECODE | TOKEN_MERGE };
 
@@ -13,9 +12,7 @@ struct token_problem {
     int part; /* TOKEN_*: the kernel that is tuned */
     struct bench small_bench;
     struct decode_bench big, small;
-    bool has_small;
-    struct attn_inputs in;
-    struct attn_truth truth;
+    struct attn_case check;
     float *score; /* of the big case before a launch, [cascades][rows]; owned */
     uint16_t *o;  /* of the big case with default tiles, [heads][d]; owned */
     float *after; /* its scores then; owned */
@@ -63,8 +60,7 @@ static void token_close(struct problem *p)
         decode_bench_close(&c->big);
     if (c->small.b)
         decode_bench_close(&c->small);
-    attn_truth_free(&c->truth);
-    attn_inputs_free(&c->in);
+    attn_case_free(&c->check);
     free(c->score);
     free(c->o);
     free(c->after);
@@ -94,70 +90,39 @@ static int token_launch(struct problem *p, const struct kernel *k, struct err *e
     return run(c, &c->big, c->part, k, err);
 }
 
-/* The case that the oracle checks: its inputs are fetched from the device, where the bench made them. */
+/* The case that the oracle checks. */
 static int open_small(struct token_problem *c, struct err *err)
 {
     struct bench *b = &c->small_bench;
-    struct attn_inputs *in = &c->in;
+    struct decode_bench *s = &c->small;
     *b = c->p.bench;
     b->heads = b->heads / b->kv_heads * CHECK_KV;
     b->kv_heads = CHECK_KV;
-    if (decode_bench_open(&c->small, b, CHECK_WINDOW, err) != 0)
+    if (decode_bench_open(s, b, CHECK_WINDOW, err) != 0)
         return -1;
-    size_t d = (size_t)b->head_dim, rows = (size_t)c->small.rows, cache = CHECK_KV * rows * d * 2;
-    *in = (struct attn_inputs){.T = 1,
-                               .d = b->head_dim,
-                               .g = b->heads / CHECK_KV,
-                               .kv = CHECK_KV,
-                               .type = b->type,
-                               .cascades = c->small.cascades,
-                               .reduction = b->cascade.p.reduction,
-                               .ema = b->cascade.p.ema,
-                               .theta = BENCH_THETA,
-                               .layout = &c->small.layout};
-    if (!(in->q = problem_fetch(b, c->small.q, (size_t)b->heads * d * 2, err)) ||
-        !(in->k = problem_fetch(b, c->small.k_new, CHECK_KV * d * 2, err)) ||
-        !(in->v = problem_fetch(b, c->small.v_new, CHECK_KV * d * 2, err)) ||
-        !(in->k_cache = problem_fetch(b, c->small.k, cache, err)) ||
-        !(in->v_cache = problem_fetch(b, c->small.v, cache, err)) ||
-        !(in->score = problem_fetch(b, c->small.score, score_bytes(&c->small), err)))
-        return -1;
-    return attn_truth_make(&c->truth, in, err);
+    const struct attn_places at = {.q = s->q,
+                                   .k = s->k_new,
+                                   .v = s->v_new,
+                                   .k_cache = s->k,
+                                   .v_cache = s->v,
+                                   .score = s->score,
+                                   .o = s->o,
+                                   .lse = s->lse,
+                                   .chunk_score = s->chunk_score};
+    return attn_case_open(&c->check, b, &at, &s->layout, 1, s->cascades, err);
 }
 
 static int token_check(struct problem *p, const struct kernel *k, double *error, char where[120], struct err *err)
 {
     struct token_problem *c = (struct token_problem *)p;
-    struct bench *b = &c->small_bench;
-    if (!c->has_small && open_small(c, err) != 0)
+    if (!c->check.open && open_small(c, err) != 0)
         return -1;
-    c->has_small = true;
-    const struct decode_bench *s = &c->small;
-    size_t heads = (size_t)b->heads, d = (size_t)b->head_dim, cascades = (size_t)s->cascades;
-    const struct {
-        devptr at;
-        size_t bytes;
-    } made[] = {{s->o, heads * d * 2},
-                {s->lse, heads * sizeof(float)},
-                {s->chunk_score, cascades * sizeof(float)},
-                {s->logits, heads * (size_t)s->stride * sizeof(float)}};
-    for (size_t i = 0; i < sizeof made / sizeof *made; i++) /* NaN, so that what is not written shows */
-        if (b->dev.fill(&b->dev, made[i].at, 0xff, made[i].bytes, err) != 0)
-            return -1;
-    if (b->dev.upload(&b->dev, s->score, c->in.score, score_bytes(s), err) != 0 ||
+    struct device *dev = &c->small_bench.dev;
+    size_t logits = (size_t)c->small_bench.heads * (size_t)c->small.stride * sizeof(float);
+    if (attn_case_prepare(&c->check, err) != 0 || dev->fill(dev, c->small.logits, 0xff, logits, err) != 0 ||
         run(c, &c->small, ALL_PARTS, k, err) != 0)
         return -1;
-    uint16_t *o = problem_fetch(b, s->o, made[0].bytes, err);
-    float *lse = problem_fetch(b, s->lse, made[1].bytes, err), *score = problem_fetch(b, s->score, score_bytes(s), err),
-          *chunk_score = problem_fetch(b, s->chunk_score, made[2].bytes, err);
-    int status = o && lse && score && chunk_score ? 0 : -1;
-    if (status == 0)
-        *error = attn_truth_compare(&c->truth, &c->in, o, lse, score, chunk_score, where);
-    free(o);
-    free(lse);
-    free(score);
-    free(chunk_score);
-    return status;
+    return attn_case_compare(&c->check, error, where, err);
 }
 
 /* Both kernels at full size: outputs and scores after. */
