@@ -7,11 +7,13 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #include "emu/emu.h"
 #include "tuner/problem.h"
+#include "tuner/wisdom_write.h"
 
 static int open_bench(void **state)
 {
@@ -113,10 +115,42 @@ static void a_wrong_product_is_refused(void **state)
     problem_close(p);
 }
 
+/* A bench runs a kernel with wisdom's tile, as inference does, but for what --set gives; and says so. */
+static void bench_takes_wisdom(void **state)
+{
+    struct bench *b = *state;
+    struct wisdom_file head = {.sm = 80, .gpu = "a100-80"};
+    struct wisdom_entry e = {.kernel = "stream_copy", .ms = 1, .measured = "2026-01-02"};
+    struct kernel k;
+    struct err err = {""};
+    char folder[] = "/tmp/weir-bench-XXXXXX", path[64], command[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/a100-80.json", folder);
+    setenv("WEIR_WISDOM", folder, 1);
+    if (pairs_parse(&e.shape, "t=bf16", &err) != 0 || pairs_parse(&e.sizes, "n=1000", &err) != 0 ||
+        pairs_parse(&e.config, "wp=16 u=8", &err) != 0 || wisdom_file_add(path, &head, &e, 1, &err) != 0 ||
+        wisdom_open(&b->wisdom, b->gen, b->gpu.name, NULL, &err) != 0 || bench_sizes(b, 1, 100, &err) != 0)
+        fail_msg("%s", err.msg);
+    for (int set = 0; set < 2; set++) {
+        b->nparams = set;
+        b->param[0] = (struct gen_param){"wp", "4"};
+        if (bench_kernel(b, "stream_copy", "t=bf16", &k, &err) != 0)
+            fail_msg("%s", err.msg);
+        assert_int_equal(gen_value(&k.gen, "wp"), set ? 4 : 16);
+        assert_int_equal(gen_value(&k.gen, "u"), 8);
+        kernel_free(&k);
+    }
+    if (!strstr(b->note, "wp16_u8__sm80 (wisdom of") || !strstr(b->note, "wp4_u8__sm80 (--set; else wisdom of"))
+        fail_msg("%s", b->note);
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(right_kernels_pass, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(bench_takes_wisdom, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(a_wrong_product_is_refused, open_bench, close_bench),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,6 +93,7 @@ static void nearest_that_fits_wins(void **state)
     assert_int_equal(f.match, WISDOM_SAME);
     assert_string_equal(pairs_get(&f.config, "bm"), "128");
     assert_non_null(strstr(f.line, "measured 2026-01-02"));
+    assert_true(f.measured);
     f = look("a6000", "d=64 t=bf16", "tokens=4096 held=8000");
     assert_int_equal(f.match, WISDOM_NEAREST);
     assert_string_equal(pairs_get(&f.config, "bn"), "32");
