@@ -1,5 +1,6 @@
 #include "tune_session.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -63,11 +64,23 @@ int tune_session_log(struct tune_session *s, struct err *err)
     return trials_open(&s->trials, s->log, true, err);
 }
 
+/* The trial to be kept: the best one, but the default's where the two are no further apart than half the spread of their runs. The least
+ * of hundreds of noisy times is no reason to leave it. */
+static const struct trial *choose(const struct tune_session *s, const struct tune_state *r)
+{
+    const struct trial *best = r->best >= 0 ? trials_find(&s->trials, r->space, r->best) : NULL;
+    const struct trial *usual =
+        r->space->by_default >= 0 ? trials_find(&s->trials, r->space, r->space->by_default) : NULL;
+    if (!best || !usual || usual->validity != TRIAL_CORRECT)
+        return best;
+    return usual->ms - best->ms <= fmax(best->spread_ms, usual->spread_ms) / 2 ? usual : best;
+}
+
 static int keep_best(struct tune_session *s, const struct tune_state *r, struct err *err)
 {
     struct wisdom_file head;
     struct wisdom_entry e;
-    const struct trial *best = r->best >= 0 ? trials_find(&s->trials, r->space, r->best) : NULL;
+    const struct trial *best = choose(s, r);
     if (!best)
         return 0;
     tune_session_head(s, &head);

@@ -33,7 +33,7 @@ void tune_session_head(const struct tune_session *s, struct wisdom_file *head);
 int tune_session_log(struct tune_session *s, struct err *err);
 
 /* Runs t (whose meter and trials become the session's) on one problem, tells its result where anything was measured, and keeps the best as
- * wisdom. */
+ * wisdom, or the default where that is as good within the noise. */
 int tune_session_run(struct tune_session *s, struct tune *t, const struct tune_problem *problem,
                      void (*tell)(void *user, const struct tune_state *result), void *user, struct err *err);
 
