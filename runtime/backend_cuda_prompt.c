@@ -51,8 +51,8 @@ static size_t plan_moves(struct cuda_backend *c, unsigned char *plans)
         move_plan_make(&c->planner, &c->part, done);
         memcpy(plans + bytes, c->planner.buffer, c->planner.bytes);
         for (int i = 0; i < c->planner.waves; i++)
-            c->move[c->nmoves++] =
-                (struct cuda_move){.at = bytes + (size_t)c->planner.wave[i].at, .trees = (size_t)c->planner.wave[i].trees};
+            c->move[c->nmoves++] = (struct cuda_move){.at = bytes + (size_t)c->planner.wave[i].at,
+                                                      .trees = (size_t)c->planner.wave[i].trees};
         bytes += (c->planner.bytes + 15) / 16 * 16;
     }
     return bytes;
@@ -224,11 +224,11 @@ static int insert(struct cuda_backend *c, int layer, devptr k, devptr v, int k_s
     uint64_t seed = (uint64_t)layer * (uint64_t)c->cascades; /* as the CPU counts, for selection at random */
     for (int i = 0; i < c->nmoves; i++) {
         devptr plan = c->plans + c->move[i].at;
-        if (cuda_run(c, c->kernel[CK_UPDATE], blocks((int64_t)c->move[i].trees, tpb) * slices, c->shape->kv_heads, 1, false,
-                     (void *[]){&kc,          &vc,        &score,    &origin,         &k,
-                                &v,           &k_stride,  &no_layer, &c->chunk_score, &c->T,
-                                &plan,        &c->angles, &c->moves, &c->arrived,     &c->rows,
-                                &c->cascades, &turning,   &select,   &mean,           &seed},
+        if (cuda_run(c, c->kernel[CK_UPDATE], blocks((int64_t)c->move[i].trees, tpb) * slices, c->shape->kv_heads, 1,
+                     false, (void *[]){&kc,          &vc,        &score,    &origin,         &k,
+                                       &v,           &k_stride,  &no_layer, &c->chunk_score, &c->T,
+                                       &plan,        &c->angles, &c->moves, &c->arrived,     &c->rows,
+                                       &c->cascades, &turning,   &select,   &mean,           &seed},
                      err) != 0)
             return -1;
     }

@@ -28,14 +28,14 @@ enum cascade_select { SELECT_SCORE, SELECT_NEWEST, SELECT_OLDEST, SELECT_RANDOM 
 enum cascade_span_score { SPAN_MAX, SPAN_MEAN };
 
 struct cascade_params {
-    int sinks;     /* S, tokens */
-    int subcaches; /* N, 1..16 */
-    int window;    /* W, tokens, all sub-caches together */
-    int span;      /* B, tokens; divides W/N */
-    int stride;    /* T, tokens a chunk */
-    double ema;    /* gamma, 0..1 */
+    int sinks;                            /* S, tokens */
+    int subcaches;                        /* N, 1..16 */
+    int window;                           /* W, tokens, all sub-caches together */
+    int span;                             /* B, tokens; divides W/N */
+    int stride;                           /* T, tokens a chunk */
+    double ema;                           /* gamma, 0..1 */
     int64_t every[CASCADE_MAX_SUBCACHES]; /* [N] sub-cache i accepts when n mod every[i] = 0; every[0] = 1 */
-    bool eager;    /* while t <= W + S every sub-cache accepts */
+    bool eager;                           /* while t <= W + S every sub-cache accepts */
     enum cascade_reduction reduction;
     enum cascade_policy policy;
     enum cascade_positions positions;
@@ -72,8 +72,8 @@ struct cascade_state {
     int sinks;   /* sinks held */
     int pending; /* tokens of the incomplete span, 0..B-1 */
     struct {
-        int start; /* slot of the oldest span */
-        int count; /* spans held */
+        int start;                 /* slot of the oldest span */
+        int count;                 /* spans held */
     } ring[CASCADE_MAX_SUBCACHES]; /* [N] */
 };
 
@@ -113,7 +113,7 @@ struct cascade_group {
  *     everything is read before it is overwritten. */
 struct cascade_plan {
     struct cascade_state before, after;
-    int tokens;                  /* tokens of the chunk that this part inserts */
+    int tokens; /* tokens of the chunk that this part inserts */
     int ngroups, nsources;
     struct cascade_group *group; /* [ngroups], owned */
     int32_t *source;             /* [nsources] span slot in the ring of sub-cache group.sub - 1, owned */

@@ -12,14 +12,14 @@
 #include "quant.h"
 
 struct tensor {
-    const char *name;     /* not NUL-terminated in the file: name[0 .. name_len - 1] */
+    const char *name; /* not NUL-terminated in the file: name[0 .. name_len - 1] */
     size_t name_len;
     enum quant_type type;
-    int ndim;             /* 1..4 */
-    int64_t ne[4];        /* ne[0] is contiguous; 1 beyond ndim */
-    const void *data;     /* ne[1]*ne[2]*ne[3] rows of ne[0] elements, in the file's map */
+    int ndim;         /* 1..4 */
+    int64_t ne[4];    /* ne[0] is contiguous; 1 beyond ndim */
+    const void *data; /* ne[1]*ne[2]*ne[3] rows of ne[0] elements, in the file's map */
     size_t bytes;
-    size_t repeats;       /* 0; of random weights for a GPU (model_random.h): data holds so many bytes, again and again up to `bytes` */
+    size_t repeats; /* 0; random weights for a GPU (model_random.h): data holds so many bytes of a pattern */
 };
 
 struct gguf; /* opaque */
@@ -47,14 +47,15 @@ const struct tensor *gguf_tensor_at(const struct gguf *g, size_t i);
 /* Metadata. A key that is absent leaves *out as it is and returns false, so that the caller sets its default first. A key
  * of another kind, or a value that does not fit, counts as absent. */
 bool gguf_has(const struct gguf *g, const char *key);
-bool gguf_get_int(const struct gguf *g, const char *key, int64_t *out); /* any integer type, and bool */
+bool gguf_get_int(const struct gguf *g, const char *key, int64_t *out);  /* any integer type, and bool */
 bool gguf_get_float(const struct gguf *g, const char *key, double *out); /* any float or integer type */
 bool gguf_get_str(const struct gguf *g, const char *key, const char **str, size_t *len);
 
 /* Array metadata: element count, or -1 where the key is absent or no array of that kind. */
 int64_t gguf_array_len(const struct gguf *g, const char *key);
-bool gguf_array_strs(const struct gguf *g, const char *key, const char **str, size_t *len); /* [array_len] each, filled */
-bool gguf_array_ints(const struct gguf *g, const char *key, int32_t *out);                  /* [array_len] */
-bool gguf_array_floats(const struct gguf *g, const char *key, float *out);                  /* [array_len] */
+/* Fill [array_len] elements, of strs both lists. */
+bool gguf_array_strs(const struct gguf *g, const char *key, const char **str, size_t *len);
+bool gguf_array_ints(const struct gguf *g, const char *key, int32_t *out);
+bool gguf_array_floats(const struct gguf *g, const char *key, float *out);
 
 #endif

@@ -7,7 +7,8 @@ static int64_t parts(int64_t n, int64_t of)
 
 unsigned llama_grid_matvec(const struct gen_kernel *k, int outputs, int sms, int blocks_per_sm)
 {
-    int64_t work = parts(outputs, gen_value(k, "a_block")), room = (int64_t)sms * (blocks_per_sm > 0 ? blocks_per_sm : 1);
+    int64_t work = parts(outputs, gen_value(k, "a_block")),
+            room = (int64_t)sms * (blocks_per_sm > 0 ? blocks_per_sm : 1);
     return (unsigned)(work < room ? work : room);
 }
 

@@ -13,11 +13,11 @@
 enum rope_scaling { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3 };
 
 struct model_shape {
-    char arch[32];    /* "llama", "qwen2" */
+    char arch[32]; /* "llama", "qwen2" */
     int layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
-    int ctx_train;    /* tokens */
+    int ctx_train; /* tokens */
     float norm_eps;
-    int rope_dim;     /* rotated elements of a head, <= head_dim */
+    int rope_dim; /* rotated elements of a head, <= head_dim */
     double rope_base;
     enum rope_scaling scaling;
     double rope_factor;                                    /* ROPE_LINEAR, ROPE_LLAMA3 */
@@ -27,24 +27,24 @@ struct model_shape {
 };
 
 struct model_layer {
-    const struct tensor *attn_norm;         /* [hidden] */
-    const struct tensor *wq, *wk, *wv;      /* ne = [hidden, heads*d], [hidden, kv_heads*d] x 2 */
-    const struct tensor *bq, *bk, *bv;      /* [out] or NULL (Qwen2 has them) */
-    const struct tensor *wo;                /* ne = [heads*d, hidden] */
-    const struct tensor *ffn_norm;          /* [hidden] */
-    const struct tensor *gate, *up, *down;  /* ne = [hidden, ffn] x 2, [ffn, hidden] */
+    const struct tensor *attn_norm;        /* [hidden] */
+    const struct tensor *wq, *wk, *wv;     /* ne = [hidden, heads*d], [hidden, kv_heads*d] x 2 */
+    const struct tensor *bq, *bk, *bv;     /* [out] or NULL (Qwen2 has them) */
+    const struct tensor *wo;               /* ne = [heads*d, hidden] */
+    const struct tensor *ffn_norm;         /* [hidden] */
+    const struct tensor *gate, *up, *down; /* ne = [hidden, ffn] x 2, [ffn, hidden] */
 };
 
 struct model {
-    struct gguf *gguf;                /* owned */
+    struct gguf *gguf; /* owned */
     struct model_shape shape;
-    const struct tensor *embed;       /* ne = [hidden, vocab] */
-    const struct tensor *out_norm;    /* [hidden] */
-    const struct tensor *output;      /* ne = [hidden, vocab]; == embed when tied */
-    const struct tensor *rope_freqs;  /* [rope_dim/2] divisors of the frequencies, or NULL (Llama 3.1 in GGUF) */
-    struct model_layer *layer;        /* [layers], owned */
-    void *owned;                      /* weights that lie in no file, or NULL */
-    struct weave *weave;              /* the matrices in the CPU's own order, once a CPU backend has asked for them (weave.h); owned */
+    const struct tensor *embed;      /* ne = [hidden, vocab] */
+    const struct tensor *out_norm;   /* [hidden] */
+    const struct tensor *output;     /* ne = [hidden, vocab]; == embed when tied */
+    const struct tensor *rope_freqs; /* [rope_dim/2] divisors of the frequencies, or NULL (Llama 3.1 in GGUF) */
+    struct model_layer *layer;       /* [layers], owned */
+    void *owned;                     /* weights that lie in no file, or NULL */
+    struct weave *weave; /* the matrices in the CPU's own order, once it has asked for them (weave.h); owned */
 };
 
 /* What a model is read from: a GGUF file, or a Hugging Face folder (hf.h), which is one where it has a config.json. */

@@ -6,14 +6,23 @@
 
 /* Element types of a GGUF tensor, numbered as in the file format (ggml_type). */
 enum quant_type {
-    QUANT_F32 = 0, QUANT_F16 = 1, QUANT_Q4_0 = 2, QUANT_Q4_1 = 3, QUANT_Q5_0 = 6, QUANT_Q5_1 = 7, QUANT_Q8_0 = 8,
-    QUANT_Q4_K = 12, QUANT_Q5_K = 13, QUANT_Q6_K = 14, QUANT_BF16 = 30,
+    QUANT_F32 = 0,
+    QUANT_F16 = 1,
+    QUANT_Q4_0 = 2,
+    QUANT_Q4_1 = 3,
+    QUANT_Q5_0 = 6,
+    QUANT_Q5_1 = 7,
+    QUANT_Q8_0 = 8,
+    QUANT_Q4_K = 12,
+    QUANT_Q5_K = 13,
+    QUANT_Q6_K = 14,
+    QUANT_BF16 = 30,
 };
 
 struct quant_info {
-    const char *name;  /* "Q4_1" */
-    int block;         /* elements a block */
-    int bytes;         /* bytes a block */
+    const char *name; /* "Q4_1" */
+    int block;        /* elements a block */
+    int bytes;        /* bytes a block */
 };
 
 /* Facts of a type, or NULL for a type that this program does not read. */

@@ -20,10 +20,10 @@ void tokenizer_close(struct tokenizer *t);
 
 /* Facts of the vocabulary: number of tokens, special ids. */
 int tokenizer_vocab(const struct tokenizer *t);
-int32_t tokenizer_bos(const struct tokenizer *t); /* -1 where there is none */
-int32_t tokenizer_eos(const struct tokenizer *t); /* -1 where there is none */
-bool tokenizer_adds_bos(const struct tokenizer *t);           /* what the model's file asks for */
-bool tokenizer_is_end(const struct tokenizer *t, int32_t id); /* eos, eot, eom: generation stops after it */
+int32_t tokenizer_bos(const struct tokenizer *t);                       /* -1 where there is none */
+int32_t tokenizer_eos(const struct tokenizer *t);                       /* -1 where there is none */
+bool tokenizer_adds_bos(const struct tokenizer *t);                     /* what the model's file asks for */
+bool tokenizer_is_end(const struct tokenizer *t, int32_t id);           /* eos, eot, eom: generation stops after it */
 int32_t tokenizer_special(const struct tokenizer *t, const char *text); /* id of a special token, or -1 */
 const char *tokenizer_chat_template(const struct tokenizer *t, size_t *len); /* the file's, or NULL */
 
@@ -37,7 +37,8 @@ void ids_free(struct ids *ids);
 enum { TOKENIZE_SPECIAL = 1 /* special tokens in the text become their ids */ };
 
 /* Appends the ids of a whole text. No BOS. Returns 0, or -1 when memory is out. */
-int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, int flags, struct ids *out, struct err *err);
+int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, int flags, struct ids *out,
+                     struct err *err);
 
 /* A text of any length in pieces, in memory that does not grow with it; the ids of all pieces together are those of the whole
  * text. `last` flushes. */
@@ -57,7 +58,7 @@ const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *len);
 struct decoder {
     unsigned char held[4]; /* bytes of an unfinished character */
     int nheld;
-    bool begun;            /* SentencePiece drops the first space of a text */
+    bool begun; /* SentencePiece drops the first space of a text */
 };
 /* Writes the bytes that are complete after this token to out (room >= piece + 4) and returns how many. */
 size_t decoder_push(struct decoder *d, const struct tokenizer *t, int32_t id, char *out, size_t room);

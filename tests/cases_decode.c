@@ -292,8 +292,7 @@ void decode_every_shape(void **state)
                 if (kit->only_d && (kit->only_d != dims[i] || groups[j] % 13 != 3)) /* 3 and 16 */
                     continue;
                 int w = kit->emulated ? 48 : 2048;
-                struct decode c = {
-                    .p = kit_cascade(20, 3, w, 8), .d = dims[i], .g = groups[j], .kv = 2, .type = type};
+                struct decode c = {.p = kit_cascade(20, 3, w, 8), .d = dims[i], .g = groups[j], .kv = 2, .type = type};
                 c.splits = kit->emulated ? 3 : 17;
                 c.slices = kit->emulated ? 2 : 40;
                 decode_case(kit, c, 20 + 6 * w + 13);
@@ -367,8 +366,7 @@ void decode_is_deterministic(void **state)
 {
     struct kit *kit = KIT(state);
     int w = kit->emulated ? 64 : 4096;
-    struct decode c = {
-        .p = kit_cascade(16, 4, w, 16), .d = 128, .g = 4, .kv = 2, .type = 1, .splits = 5, .slices = 3};
+    struct decode c = {.p = kit_cascade(16, 4, w, 16), .d = 128, .g = 4, .kv = 2, .type = 1, .splits = 5, .slices = 3};
     decode_open(kit, &c, 20 * w + 3);
     decode_run(kit, &c);
     size_t outputs = (size_t)c.heads * (size_t)c.d * sizeof *c.o,

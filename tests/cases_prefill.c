@@ -373,8 +373,7 @@ void prefill_reductions(void **state)
     for (int how = REDUCE_MEAN; how <= REDUCE_MEDIAN; how++)
         for (int policy = POLICY_INDEPENDENT; policy <= POLICY_HOMOGENEOUS; policy++) {
             static const int groups[] = {1, 4, 5};
-            struct prefill c = {
-                .p = kit_cascade(8, 2, 32, 4), .T = 40, .d = 64, .g = groups[how], .kv = 3, .type = 0};
+            struct prefill c = {.p = kit_cascade(8, 2, 32, 4), .T = 40, .d = 64, .g = groups[how], .kv = 3, .type = 0};
             c.p.reduction = (enum cascade_reduction)how;
             c.p.policy = (enum cascade_policy)policy;
             c.p.ema = how == REDUCE_MAX ? 0 : how == REDUCE_MEDIAN ? 1 : 0.9;

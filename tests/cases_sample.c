@@ -144,8 +144,10 @@ void sample_wide(void **state)
         double top_p, min_p;
     } wide[] = {{0, 0, 1, 0}, {0, 1, 0.9, 0}, {2500, 4, 1, 0}, {2500, 0, 0.97, 0.01}};
     for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {
-        struct stream s = {
-            .p = sampler_defaults(), .vocab = kit->emulated ? 2600 : 50000, .steps = kit->emulated ? 1 : 8, .spread = 1};
+        struct stream s = {.p = sampler_defaults(),
+                           .vocab = kit->emulated ? 2600 : 50000,
+                           .steps = kit->emulated ? 1 : 8,
+                           .spread = 1};
         s.p.temperature = 1.2;
         s.p.seed = kit_random(kit);
         s.p.top_k = wide[i].top_k;

@@ -6,7 +6,8 @@
 
 int default_model_path(char *path, size_t room)
 {
-    const char *model = getenv("MODEL"), *cache = getenv("WEIR_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    const char *model = getenv("MODEL"), *cache = getenv("WEIR_CACHE"), *xdg = getenv("XDG_CACHE_HOME"),
+               *home = getenv("HOME");
     const char *file = "SmolLM2-135M-Instruct.Q4_1.gguf";
     if (model && model[0])
         snprintf(path, room, "%s", model);

@@ -11,15 +11,15 @@
 
 struct oracle_cascade {
     struct cascade_params p;
-    int64_t t;                             /* tokens inserted; the next one has this number */
-    int nsinks, npending;                  /* tokens in the lists below */
-    int count[CASCADE_MAX_SUBCACHES];      /* tokens in sub-cache i, a multiple of the span */
-    int64_t *sinks;                        /* [S] */
-    int64_t *pending;                      /* [B] "while the span is incomplete its tokens are pending" */
-    int64_t *sub[CASCADE_MAX_SUBCACHES];   /* [N][w] oldest first; each B of them are one span */
-    double *score;                         /* [room], by token number; the caller may change it between insertions */
+    int64_t t;                           /* tokens inserted; the next one has this number */
+    int nsinks, npending;                /* tokens in the lists below */
+    int count[CASCADE_MAX_SUBCACHES];    /* tokens in sub-cache i, a multiple of the span */
+    int64_t *sinks;                      /* [S] */
+    int64_t *pending;                    /* [B] "while the span is incomplete its tokens are pending" */
+    int64_t *sub[CASCADE_MAX_SUBCACHES]; /* [N][w] oldest first; each B of them are one span */
+    double *score;                       /* [room], by token number; the caller may change it between insertions */
     int64_t room;
-    double closest; /* smallest difference of two scores that were compared, relative to the larger; infinite before any */
+    double closest; /* smallest difference of two compared scores, relative to the larger; infinite before any */
 };
 
 /* Parameters that cascade_check accepts. Selection random is not modelled. Freed by oracle_cascade_close. */

@@ -53,12 +53,8 @@ int main(int argc, char **argv)
     if (argc > 1 + small)
         cmocka_set_test_filter(argv[1 + small]);
     const struct CMUnitTest tests[] = {
-        DECODE_CASES(cmocka_unit_test),
-        PREFILL_CASES(cmocka_unit_test),
-        UPDATE_CASES(cmocka_unit_test),
-        COPY_CASES(cmocka_unit_test),
-    LLAMA_CASES(cmocka_unit_test),
-    SAMPLE_CASES(cmocka_unit_test),
+        DECODE_CASES(cmocka_unit_test), PREFILL_CASES(cmocka_unit_test), UPDATE_CASES(cmocka_unit_test),
+        COPY_CASES(cmocka_unit_test),   LLAMA_CASES(cmocka_unit_test),   SAMPLE_CASES(cmocka_unit_test),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

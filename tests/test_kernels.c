@@ -24,12 +24,8 @@
 #include "sanitized.h"
 
 static const struct CMUnitTest cases[] = {
-    DECODE_CASES(cmocka_unit_test),
-    PREFILL_CASES(cmocka_unit_test),
-    UPDATE_CASES(cmocka_unit_test),
-    COPY_CASES(cmocka_unit_test),
-    LLAMA_CASES(cmocka_unit_test),
-    SAMPLE_CASES(cmocka_unit_test),
+    DECODE_CASES(cmocka_unit_test), PREFILL_CASES(cmocka_unit_test), UPDATE_CASES(cmocka_unit_test),
+    COPY_CASES(cmocka_unit_test),   LLAMA_CASES(cmocka_unit_test),   SAMPLE_CASES(cmocka_unit_test),
 };
 enum { NCASES = sizeof cases / sizeof cases[0], NSCHEDULES = 3 };
 
@@ -40,15 +36,23 @@ static const struct covered {
     CMUnitTestFunction run;
     struct gen_param shape, also;
 } covered[] = {
-    {"attn_decode", decode_every_shape, {"g", "16"}, {0}},    {"attn_merge", decode_every_shape, {"r", "16"}, {0}},
-    {"attn_turn", prefill_every_shape, {"t", "bf16"}, {0}},   {"attn_prefill", prefill_every_shape, {"t", "bf16"}, {0}},
-    {"attn_scores", prefill_every_shape, {"t", "bf16"}, {0}}, {"attn_score_reduce", prefill_reductions, {"reduce", "mean"}, {0}},
-    {"cascade_update", update_every_shape, {"b", "8"}, {0}},  {"stream_copy", copy_every_length, {"t", "bf16"}, {0}},
-    {"embed", llama_embed, {"w", "q4_k"}, {0}},               {"dequantise", llama_dequantise, {"w", "q4_k"}, {0}},
-    {"rms_norm", llama_rms_norm, {"t", "bf16"}, {0}},         {"swiglu", llama_swiglu, {"t", "bf16"}, {0}},
-    {"add_bias", llama_add_bias, {"t", "bf16"}, {0}},         {"matvec", llama_matvec_plain, {"w", "bf16"}, {"to", "gate"}},
+    {"attn_decode", decode_every_shape, {"g", "16"}, {0}},
+    {"attn_merge", decode_every_shape, {"r", "16"}, {0}},
+    {"attn_turn", prefill_every_shape, {"t", "bf16"}, {0}},
+    {"attn_prefill", prefill_every_shape, {"t", "bf16"}, {0}},
+    {"attn_scores", prefill_every_shape, {"t", "bf16"}, {0}},
+    {"attn_score_reduce", prefill_reductions, {"reduce", "mean"}, {0}},
+    {"cascade_update", update_every_shape, {"b", "8"}, {0}},
+    {"stream_copy", copy_every_length, {"t", "bf16"}, {0}},
+    {"embed", llama_embed, {"w", "q4_k"}, {0}},
+    {"dequantise", llama_dequantise, {"w", "q4_k"}, {0}},
+    {"rms_norm", llama_rms_norm, {"t", "bf16"}, {0}},
+    {"swiglu", llama_swiglu, {"t", "bf16"}, {0}},
+    {"add_bias", llama_add_bias, {"t", "bf16"}, {0}},
+    {"matvec", llama_matvec_plain, {"w", "bf16"}, {"to", "gate"}},
     {"matvec", llama_matvec_quants, {"w", "q5_1"}, {"n", "4064"}},
-    {"sample", sample_greedy, {"t", "bf16"}, {0}},            {"likelihood", llama_likelihood, {"t", "bf16"}, {0}},
+    {"sample", sample_greedy, {"t", "bf16"}, {0}},
+    {"likelihood", llama_likelihood, {"t", "bf16"}, {0}},
 };
 enum { NCOVERED = sizeof covered / sizeof covered[0] };
 static const char *const dims[] = {"64", "80", "96", "128", "256"};
@@ -208,7 +212,8 @@ int main(int argc, char **argv)
         int test = FIXED + i;
         tests[test] =
             (struct CMUnitTest){.name = cases[i].name, .test_func = report, .initial_state = (void *)(intptr_t)test};
-        for (int s = sanitized_step(2) > 1 ? EMU_RANDOM : 0; s < NSCHEDULES && fnmatch(pattern, cases[i].name, 0) == 0; s++)
+        for (int s = sanitized_step(2) > 1 ? EMU_RANDOM : 0; s < NSCHEDULES && fnmatch(pattern, cases[i].name, 0) == 0;
+             s++)
             add_job(cases[i].name, cases[i].test_func, s, 80, test)->only_faults = s != EMU_RANDOM;
     }
     for (int i = 0; i < NCOVERED; i++) {

@@ -34,8 +34,8 @@ static int read_vector(void)
 
 struct check {
     const struct model *model;
-    double *nll;    /* [TOKENS] */
-    float *logits;  /* [ROWS][vocab] */
+    double *nll;   /* [TOKENS] */
+    float *logits; /* [ROWS][vocab] */
     int at;
     struct err *err;
 };
@@ -76,7 +76,8 @@ static double largest_difference(const char *path, int window, int subcaches, in
     if (cascade_check(&p, &err) || backend_cpu_open(&be, &m, &p, &o, &err))
         fail_msg("%s", err.msg);
     static double nll[TOKENS];
-    struct check c = {.model = &m, .nll = nll, .logits = malloc((size_t)m.shape.vocab * ROWS * sizeof(float)), .err = &err};
+    struct check c = {
+        .model = &m, .nll = nll, .logits = malloc((size_t)m.shape.vocab * ROWS * sizeof(float)), .err = &err};
     assert_non_null(c.logits);
     if (llama_feed(&be, &m, &p, ids, TOKENS, take_chunk, &c, &err))
         fail_msg("%s", err.msg);
