@@ -39,6 +39,7 @@ int cmd_tune_replay(struct tune_offline *o, int seeds, struct err *err);
 /* Writes spaces and trials in Kernel Tuner's formats into a folder (cmd_tune_export.c). */
 int cmd_tune_export(struct tune_offline *o, const char *folder, struct err *err);
 
+/* Frees the problems and closes the trial logs. */
 void cmd_tune_offline_free(struct tune_offline *o);
 
 #endif
