@@ -170,7 +170,8 @@ static struct cached *cache_slot(struct encoder *e, const char *s, size_t len, u
 static int push_word(struct encoder *e, const char *s, size_t len, bool whole, struct ids *out, struct err *err)
 {
     const struct tokenizer *t = e->t;
-    bool cacheable = whole && len <= CACHED_BYTES && (!t->spm || t->byte_fallback);
+    /* Where something can be unknown, a word's ids depend on whether the one before it ended so. */
+    bool cacheable = whole && len <= CACHED_BYTES && (!t->spm || t->every_byte);
     struct cached *c = NULL;
     uint64_t key[CACHED_BYTES / 8];
     if (cacheable) {

@@ -52,6 +52,7 @@ struct tokenizer {
     int32_t byte_id[256];   /* token of one byte (<0x..> in SentencePiece), -1 where there is none */
     int32_t ascii_id[128];  /* SentencePiece: symbol of an ASCII character, -1 */
     bool byte_fallback;     /* SentencePiece: some <0x..> exists */
+    bool every_byte;        /* SentencePiece: all 256 do, so that no text is unknown */
     uint32_t *before_space; /* SentencePiece: characters that a token has right before a space, ascending, owned */
     size_t nbefore_space;
 

@@ -169,6 +169,9 @@ int vocab_load_spm(struct tokenizer *t, const float *score, struct err *err)
     free(extra.code);
     t->before_space = before.code;
     t->nbefore_space = before.count;
+    t->every_byte = true;
+    for (int c = 0; c < 256; c++)
+        t->every_byte = t->every_byte && t->byte_id[c] >= 0;
     for (int c = 0; !failed && c < 128; c++)
         t->ascii_id[c] = vocab_find(t, &(char){(char)c}, 1);
     return failed ? -1 : 0;
