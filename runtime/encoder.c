@@ -342,8 +342,9 @@ int encoder_push(struct encoder *e, const char *text, size_t len, bool last, str
     } while (len > 0);
     if (!last)
         return 0;
+    int failed = end_text(e, out, err);
     e->after_unknown = false;
-    return end_text(e, out, err);
+    return failed;
 }
 
 int encoder_flags(struct encoder *e, int flags, struct ids *out, struct err *err)
