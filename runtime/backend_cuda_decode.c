@@ -135,20 +135,9 @@ int cuda_decode_enqueue(struct cuda_backend *c, unsigned parts, struct err *err)
     return parts & DECODE_LOGITS ? cuda_matvec(c, &c->output, c->x, c->logits, c->out_norm, 0, true, err) : 0;
 }
 
-static int capture(struct cuda_backend *c, struct err *err)
+static int enqueue_all(void *backend, struct err *err)
 {
-    struct device *dev = &c->dev;
-    struct err ending = {""};
-    if (dev->capture_begin(dev, err) != 0)
-        return -1;
-    int enqueued = cuda_decode_enqueue(c, DECODE_ALL, err);
-    if (dev->capture_end(dev, &c->graph, enqueued == 0 ? err : &ending) != 0 || enqueued != 0) {
-        if (c->graph)
-            dev->release_graph(dev, c->graph);
-        c->graph = NULL;
-        return -1;
-    }
-    return 0;
+    return cuda_decode_enqueue(backend, DECODE_ALL, err);
 }
 
 int cuda_decode_run(struct cuda_backend *c, struct err *err)
@@ -156,7 +145,7 @@ int cuda_decode_run(struct cuda_backend *c, struct err *err)
     struct device *dev = &c->dev;
     if (!dev->capture_begin)
         return cuda_decode_enqueue(c, DECODE_ALL, err);
-    if (!c->graph && capture(c, err) != 0)
+    if (!c->graph && device_capture(dev, enqueue_all, c, &c->graph, err) != 0)
         return -1;
     return dev->replay(dev, c->graph, err);
 }

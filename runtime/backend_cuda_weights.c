@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <ctype.h>
 #include <math.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -17,16 +16,6 @@ static size_t aligned(size_t bytes)
     return (bytes + 255) / 256 * 256;
 }
 
-/* "q4_1" for QUANT_Q4_1, as kernels call it. */
-static void type_name(enum quant_type type, char name[8])
-{
-    const char *from = quant_info(type)->name;
-    int i = 0;
-    for (; from[i] && i < 7; i++)
-        name[i] = (char)tolower((unsigned char)from[i]);
-    name[i] = 0;
-}
-
 /* The next place in the memory for weights, from its beginning. */
 static devptr place(struct cuda_backend *c, size_t bytes)
 {
@@ -39,7 +28,7 @@ static int want_matvec(struct cuda_backend *c, struct cuda_matrix *m, bool norm,
 {
     char type[8];
     const char *half = c->bf16 ? "bf16" : "fp16";
-    type_name(m->type, type);
+    quant_kernel_name(m->type, type);
     m->matvec =
         cuda_kernels_want(c->kernels, err, "matvec", "n=%d w=%s norm=%d to=%s t=%s", m->inputs, type, norm, to, half);
     if (m->matvec >= 0)
@@ -125,7 +114,7 @@ int cuda_weights_plan(struct cuda_backend *c, struct err *err)
     /* The first product of cuBLAS takes a fifth of a second. While all weights are read in less than a millisecond, a short prompt is
      * done sooner without it. */
     c->few = c->weight_bytes < (size_t)1 << 30 ? 16 : 4;
-    type_name(c->embed.type, type);
+    quant_kernel_name(c->embed.type, type);
     c->kernel[CK_EMBED] = cuda_kernels_want(c->kernels, err, "embed", "n=%d w=%s t=%s", c->shape->hidden, type,
                                             c->bf16 ? "bf16" : "fp16");
     return c->kernel[CK_EMBED] < 0 ? -1 : 0;

@@ -96,10 +96,8 @@ static int add_weights(struct tune_command *c, const struct model_shape *shape, 
     snprintf(names, sizeof names, "%s", c->weights ? c->weights : "bf16");
     for (char *name = strtok_r(names, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
         enum quant_type all[TUNE_PRODUCTS];
-        uint32_t type = 0;
-        while (type <= QUANT_BF16 && !(quant_info(type) && !strcasecmp(quant_info(type)->name, name)))
-            type++;
-        if (type > QUANT_BF16)
+        int type = quant_type_named(name);
+        if (type < 0)
             return err_set(err, "--weights: '%s' is no type of weights", name);
         for (int i = 0; i < TUNE_PRODUCTS; i++)
             all[i] = (enum quant_type)type;

@@ -87,6 +87,11 @@ struct device {
     void (*close)(struct device *dev);
 };
 
+/* Captures what `enqueue` launches in a graph; free with release_graph. Where it fails *graph is NULL, and *err says what failed first.
+ * Only for a device that has capture_begin. */
+int device_capture(struct device *dev, int (*enqueue)(void *user, struct err *err), void *user, void **graph,
+                   struct err *err);
+
 /* How many GPUs the driver finds, and facts of one of them without opening it. -1 with one line where there is no driver. */
 int device_cuda_count(int *count, struct err *err);
 int device_cuda_facts(int ordinal, struct device_facts *facts, struct err *err);

@@ -2,8 +2,10 @@
 #include "quant.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <stdbool.h>
 #include <string.h>
+#include <strings.h>
 
 const struct quant_info *quant_info(uint32_t type)
 {
@@ -14,6 +16,23 @@ const struct quant_info *quant_info(uint32_t type)
         [QUANT_Q6_K] = {"Q6_K", 256, 210}, [QUANT_BF16] = {"BF16", 1, 2},
     };
     return type < sizeof info / sizeof *info && info[type].name ? &info[type] : NULL;
+}
+
+int quant_type_named(const char *name)
+{
+    for (uint32_t type = 0; type <= QUANT_BF16; type++)
+        if (quant_info(type) && !strcasecmp(quant_info(type)->name, name))
+            return (int)type;
+    return -1;
+}
+
+void quant_kernel_name(enum quant_type type, char name[8])
+{
+    const char *from = quant_info(type)->name;
+    int i = 0;
+    for (; from[i] && i < 7; i++)
+        name[i] = (char)tolower((unsigned char)from[i]);
+    name[i] = 0;
 }
 
 static float float_of_bits(uint32_t bits)

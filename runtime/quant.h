@@ -28,6 +28,12 @@ struct quant_info {
 /* Facts of a type, or NULL for a type that this program does not read. */
 const struct quant_info *quant_info(uint32_t type);
 
+/* The type of a name ("Q4_1", in small letters too), or -1: none that this program reads. */
+int quant_type_named(const char *name);
+
+/* "q4_1" for QUANT_Q4_1, as kernels call it. */
+void quant_kernel_name(enum quant_type type, char name[8]);
+
 /* Expands n elements (a multiple of the block) of a row to fp32; plain C, the reference for every faster path.
  * src need not be aligned. */
 void quant_to_float(enum quant_type type, const void *src, float *dst, size_t n);

@@ -233,16 +233,12 @@ int bench_graph(struct bench *b, int (*enqueue)(void *user, struct err *err), vo
                 struct err *err)
 {
     struct device *dev = &b->dev;
-    void *graph = NULL;
+    void *graph;
     double sample[SAMPLES];
     float ms = 0;
     int status = -1, replays = 1;
-    if (dev->capture_begin(dev, err) != 0)
+    if (device_capture(dev, enqueue, user, &graph, err) != 0)
         return -1;
-    int enqueued = enqueue(user, err);
-    struct err ending = {""};
-    if (dev->capture_end(dev, &graph, enqueued == 0 ? err : &ending) != 0 || enqueued != 0)
-        goto done;
     for (int i = -3; i < SAMPLES; i++) {
         if (dev->mark(dev, 0, err) != 0)
             goto done;
@@ -261,8 +257,7 @@ int bench_graph(struct bench *b, int (*enqueue)(void *user, struct err *err), vo
     out->spread = sample[SAMPLES * 9 / 10] - sample[SAMPLES / 10];
     status = 0;
 done:
-    if (graph)
-        dev->release_graph(dev, graph);
+    dev->release_graph(dev, graph);
     return status;
 }
 

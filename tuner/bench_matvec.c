@@ -115,17 +115,14 @@ static int run_all(struct matvec_bench *c, struct err *err)
 {
     char type[32];
     for (const char *at = c->types; *at; at += strcspn(at, ","), at += *at == ',') {
-        uint32_t number = 0;
-        snprintf(type, sizeof type, "%.*s", (int)strcspn(at, ","), at);
-        while (!quant_info(number) || strcasecmp(quant_info(number)->name, type))
-            number++; /* it is one of all_types */
+        snprintf(type, sizeof type, "%.*s", (int)strcspn(at, ","), at); /* it is one of all_types */
         for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
             const struct product *p = &products[i];
             if (!listed(c->model, p->model) || !listed(c->only, p->what))
                 continue;
             if (p->n % 256 != 0 && strstr(type, "_k"))
                 continue; /* no such rows */
-            if (run_product(c, p, (enum quant_type)number, type, err) != 0)
+            if (run_product(c, p, (enum quant_type)quant_type_named(type), type, err) != 0)
                 return -1;
         }
     }

@@ -48,21 +48,12 @@ static void matvec_close(struct problem *p)
     free(c);
 }
 
-/* The type by its name in kernels ("q4_0"); -1: none. */
-static int type_of(const char *name)
-{
-    for (uint32_t t = 0; name && t <= QUANT_BF16; t++)
-        if (quant_info(t) && !strcasecmp(quant_info(t)->name, name))
-            return (int)t;
-    return -1;
-}
-
 static int matvec_open(struct problem **out, struct bench *b, const struct tune_problem *what, struct err *err)
 {
     if (strcmp(what->kernel, "matvec"))
         return 0;
-    int type = type_of(pairs_get(&what->shape, "w"));
-    const char *to = pairs_get(&what->shape, "to");
+    const char *w = pairs_get(&what->shape, "w"), *to = pairs_get(&what->shape, "to");
+    int type = w ? quant_type_named(w) : -1;
     struct matvec_product product = {.type = type < 0 ? QUANT_BF16 : (enum quant_type)type,
                                      .n = (int)pairs_long(&what->shape, "n", 0),
                                      .rows = (int)pairs_long(&what->sizes, "rows", 0),
@@ -88,15 +79,21 @@ static int enqueue(struct matvec_problem *c, const struct kernel *k, bool first_
     return matvec_chain_enqueue(&c->chain, k, first_only, bench_blocks(&c->p.bench, k), err);
 }
 
+struct whole_chain {
+    struct matvec_problem *c;
+    const struct kernel *k;
+};
+
+static int enqueue_chain(void *user, struct err *err)
+{
+    const struct whole_chain *w = user;
+    return enqueue(w->c, w->k, false, err);
+}
+
 static int capture(struct matvec_problem *c, const struct kernel *k, int slot, struct err *err)
 {
-    struct device *dev = &c->p.bench.dev;
-    struct err ending = {""};
     drop_graph(c, slot);
-    if (dev->capture_begin(dev, err) != 0)
-        return -1;
-    int enqueued = enqueue(c, k, false, err);
-    if (dev->capture_end(dev, &c->made[slot].graph, enqueued == 0 ? err : &ending) != 0 || enqueued != 0)
+    if (device_capture(&c->p.bench.dev, enqueue_chain, &(struct whole_chain){c, k}, &c->made[slot].graph, err) != 0)
         return -1;
     c->made[slot].of = k->loaded;
     return 0;

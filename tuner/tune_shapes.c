@@ -1,6 +1,5 @@
 #include "tune_shapes.h"
 
-#include <ctype.h>
 #include <string.h>
 
 #include "runtime/attn_grid.h"
@@ -96,13 +95,11 @@ int tune_products_of(const struct model_shape *s, const enum quant_type weights[
                                  {s->hidden, s->vocab, 1, "f32"}};
     int n = 0;
     for (int i = 0; i < TUNE_PRODUCTS; i++) {
-        const struct quant_info *info = quant_info(weights[i]);
         bool wide = weights[i] == QUANT_BF16 || weights[i] == QUANT_F32;
-        char shape[96], name[8] = "";
-        if (products[i].n % info->block)
+        char shape[96], name[8];
+        if (products[i].n % quant_info(weights[i])->block)
             continue;
-        for (int k = 0; info->name[k] && k < 7; k++)
-            name[k] = (char)tolower((unsigned char)info->name[k]);
+        quant_kernel_name(weights[i], name);
         snprintf(shape, sizeof shape, "n=%d w=%s norm=%d to=%s t=%s", products[i].n, name, products[i].norm,
                  products[i].to,
                  type   ? type
