@@ -31,3 +31,11 @@ int backend_open(struct backend *be, const struct model *m, const struct cascade
         snprintf(note, room, "--set %s has no effect: the CPU runs no generated kernels", o->set);
     return backend_cpu_open(be, m, p, o, err);
 }
+
+int backend_check_tokens(const int32_t *token, int n, int vocab, struct err *err)
+{
+    for (int i = 0; i < n; i++)
+        if (token[i] < 0 || token[i] >= vocab)
+            return err_set(err, "token %d is outside the model's vocabulary of %d", (int)token[i], vocab);
+    return 0;
+}

@@ -103,4 +103,7 @@ int backend_cuda_open(struct backend *be, const struct model *m, const struct ca
  * so that a window too large for the memory is refused (saturates at SIZE_MAX). */
 size_t backend_cpu_bytes(const struct model *m, const struct cascade_params *p);
 
+/* 0 where every one of n tokens is of the vocabulary, else -1 with one line: what each backend asks first. */
+int backend_check_tokens(const int32_t *token, int n, int vocab, struct err *err);
+
 #endif

@@ -164,9 +164,8 @@ static int begin(struct backend *be, const int32_t *tokens, int T, struct err *e
     const struct tensor *e = c->m->embed;
     if (T < 1 || T > c->p.stride)
         return err_set(err, "a chunk of %d tokens; 1 to %d (the stride) can be taken at once", T, c->p.stride);
-    for (int t = 0; t < T; t++)
-        if (tokens[t] < 0 || tokens[t] >= s->vocab)
-            return err_set(err, "token %d is outside the model's vocabulary of %d", (int)tokens[t], s->vocab);
+    if (backend_check_tokens(tokens, T, s->vocab, err) != 0)
+        return -1;
     size_t row = e->bytes / (size_t)s->vocab;
     for (int t = 0; t < T; t++)
         c->simd->expand(e->type, (const unsigned char *)e->data + (size_t)tokens[t] * row,

@@ -24,9 +24,8 @@ int cpu_likelihoods(struct backend *be, int row, int n, const int32_t *token, fl
 {
     struct cpu *c = be->state;
     int rc = 0;
-    for (int i = 0; i < n; i++)
-        if (token[i] < 0 || token[i] >= c->shape->vocab)
-            return err_set(err, "token %d is outside the model's vocabulary of %d", (int)token[i], c->shape->vocab);
+    if (backend_check_tokens(token, n, c->shape->vocab, err) != 0)
+        return -1;
     float *logits = err_alloc((size_t)ROWS * (size_t)c->shape->vocab, sizeof *logits, "logits", err);
     if (!logits)
         return -1;

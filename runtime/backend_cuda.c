@@ -28,9 +28,8 @@ static int begin(struct backend *be, const int32_t *tokens, int T, struct err *e
     struct cuda_backend *c = be->state;
     if (T < 1 || T > c->p.stride)
         return err_set(err, "a chunk of %d tokens; 1 to %d (the stride) can be taken at once", T, c->p.stride);
-    for (int t = 0; t < T; t++)
-        if (tokens[t] < 0 || tokens[t] >= c->shape->vocab)
-            return err_set(err, "token %d is outside the model's vocabulary of %d", (int)tokens[t], c->shape->vocab);
+    if (backend_check_tokens(tokens, T, c->shape->vocab, err) != 0)
+        return -1;
     c->T = T;
     c->ended = 0;
     if (T > 1)

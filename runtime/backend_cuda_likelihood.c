@@ -42,9 +42,8 @@ int cuda_likelihoods(struct cuda_backend *c, int row, int n, const int32_t *toke
     if (row < 0 || n < 1 || n > c->ended - row)
         return err_set(err, "likelihoods after rows %d to %d were asked for; the last chunk had %d", row, row + n - 1,
                        c->ended);
-    for (int i = 0; i < n; i++)
-        if (token[i] < 0 || token[i] >= vocab)
-            return err_set(err, "token %d is outside the model's vocabulary of %d", (int)token[i], vocab);
+    if (backend_check_tokens(token, n, vocab, err) != 0)
+        return -1;
     if (dev->upload(dev, c->targets, token, (size_t)n * sizeof *token, err) != 0)
         return -1;
     if (n > 1)
