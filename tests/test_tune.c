@@ -119,77 +119,104 @@ static struct gen *open_gen(void)
     return g;
 }
 
-static void hangs_and_crashes_are_trials(void **state)
+/* A search of stream_copy's space on a device that is none. */
+struct rig {
+    struct gen *gen;
+    struct tune_space space;
+    struct meter meter;
+    struct trials log;
+    double predicted[64]; /* [space.nvalid]: nothing is foretold */
+};
+
+/* Everything but the meter. */
+static void rig_space(struct rig *rig, const char *sizes)
 {
     struct err err = {""};
-    struct gen *g = open_gen();
-    struct tune_problem what = problem_of("stream_copy", "t=bf16", "n=8000");
-    struct tune_space s;
-    struct meter m;
-    struct trials log;
-    struct tune_state r;
+    struct tune_problem what = problem_of("stream_copy", "t=bf16", sizes);
+    *rig = (struct rig){.gen = open_gen()};
+    if (tune_space_open(&rig->space, rig->gen, "a100", &what, NULL, &err) != 0)
+        fail_msg("%s", err.msg);
+}
+
+static void rig_log(struct rig *rig, const char *name)
+{
+    struct err err = {""};
     char path[200];
-    double predicted[64] = {0};
+    path_in(path, name);
+    if (trials_open(&rig->log, path, true, &err) != 0)
+        fail_msg("%s", err.msg);
+}
+
+static void rig_open(struct rig *rig, const char *sizes, const char *log, int (*device)(struct bench *, struct err *),
+                     int seconds)
+{
+    struct err err = {""};
+    rig_space(rig, sizes);
+    if (meter_device_open_with(&rig->meter, NULL, device, seconds, &err) != 0)
+        fail_msg("%s", err.msg);
+    rig_log(rig, log);
+}
+
+static void rig_run(struct rig *rig, struct tune *t, struct tune_state *r)
+{
+    struct err err = {""};
+    t->meter = &rig->meter;
+    t->trials = &rig->log;
+    if (tune_run(t, &rig->space, rig->predicted, r, &err) != 0)
+        fail_msg("%s", err.msg);
+}
+
+static void rig_close(struct rig *rig)
+{
+    trials_close(&rig->log);
+    rig->meter.close(&rig->meter);
+    tune_space_close(&rig->space);
+    gen_close(rig->gen);
+}
+
+static void hangs_and_crashes_are_trials(void **state)
+{
+    struct rig rig;
+    struct tune_state r;
     int counts[6] = {0};
-    path_in(path, "hang.jsonl");
-    if (tune_space_open(&s, g, "a100", &what, NULL, &err) != 0 ||
-        meter_device_open_with(&m, NULL, open_emulated, 4, &err) != 0 || trials_open(&log, path, true, &err) != 0)
-        fail_msg("%s", err.msg);
-    struct tune t = {.meter = &m, .trials = &log, .search = SEARCH_EXHAUSTIVE};
-    if (tune_run(&t, &s, predicted, &r, &err) != 0)
-        fail_msg("%s", err.msg);
-    assert_int_equal(r.trials, s.nvalid);
-    for (int i = 0; i < log.n; i++)
-        counts[log.trial[i].validity]++;
+    rig_open(&rig, "n=8000", "hang.jsonl", open_emulated, 4);
+    struct tune t = {.search = SEARCH_EXHAUSTIVE};
+    rig_run(&rig, &t, &r);
+    assert_int_equal(r.trials, rig.space.nvalid);
+    for (int i = 0; i < rig.log.n; i++)
+        counts[rig.log.trial[i].validity]++;
     assert_int_equal(counts[TRIAL_TIMEOUT], 4); /* four values of u for each number of warps */
     assert_int_equal(counts[TRIAL_RUNTIME], 4);
     assert_int_equal(counts[TRIAL_CORRECT], 4);
-    assert_true(strstr(log.trial[0].message, "killed") || strstr(log.trial[0].message, "signal"));
+    assert_true(strstr(rig.log.trial[0].message, "killed") || strstr(rig.log.trial[0].message, "signal"));
     struct pairs best;
-    tune_space_config(&s, r.best, &best);
+    tune_space_config(&rig.space, r.best, &best);
     assert_int_equal(pairs_long(&best, "wp", 0), 16);
     assert_int_equal(pairs_long(&best, "u", 0), 8); /* the fewest blocks */
     /* A rerun has nothing to do. */
-    if (tune_run(&t, &s, predicted, &r, &err) != 0)
-        fail_msg("%s", err.msg);
+    rig_run(&rig, &t, &r);
     assert_int_equal(r.trials, 0);
-    assert_int_equal(r.known, s.nvalid);
-    trials_close(&log);
-    m.close(&m);
-    tune_space_close(&s);
-    gen_close(g);
+    assert_int_equal(r.known, rig.space.nvalid);
+    rig_close(&rig);
 }
 
 /* What is measured late is no faster for the best having been lucky: times do not feed on the least of those before. */
 static void noise_does_not_add_up(void **state)
 {
-    struct err err = {""};
-    struct gen *g = open_gen();
-    struct tune_problem what = problem_of("stream_copy", "t=bf16", "n=2000");
-    struct tune_space s;
-    struct meter m;
-    struct trials log;
+    struct rig rig;
     struct tune_state r;
-    char path[200];
-    double predicted[64] = {0}, sum = 0;
-    path_in(path, "noise.jsonl");
-    if (tune_space_open(&s, g, "a100", &what, NULL, &err) != 0 ||
-        meter_device_open_with(&m, NULL, open_noisy, 30, &err) != 0 || trials_open(&log, path, true, &err) != 0)
-        fail_msg("%s", err.msg);
-    struct tune t = {.meter = &m, .trials = &log, .search = SEARCH_EXHAUSTIVE};
-    if (tune_run(&t, &s, predicted, &r, &err) != 0)
-        fail_msg("%s", err.msg);
-    assert_int_equal(log.n, s.nvalid);
-    for (int i = 0; i < log.n; i++) {
-        assert_int_equal(log.trial[i].validity, TRIAL_CORRECT);
-        sum += log.trial[i].ms;
+    double sum = 0;
+    rig_open(&rig, "n=2000", "noise.jsonl", open_noisy, 30);
+    struct tune t = {.search = SEARCH_EXHAUSTIVE};
+    rig_run(&rig, &t, &r);
+    assert_int_equal(rig.log.n, rig.space.nvalid);
+    for (int i = 0; i < rig.log.n; i++) {
+        assert_int_equal(rig.log.trial[i].validity, TRIAL_CORRECT);
+        sum += rig.log.trial[i].ms;
     }
-    if (r.best_ms < 0.9 || fabs(sum / log.n - 1) > 0.04)
-        fail_msg("the best takes %.3f ms, all of them %.3f; each takes 1", r.best_ms, sum / log.n);
-    trials_close(&log);
-    m.close(&m);
-    tune_space_close(&s);
-    gen_close(g);
+    if (r.best_ms < 0.9 || fabs(sum / rig.log.n - 1) > 0.04)
+        fail_msg("the best takes %.3f ms, all of them %.3f; each takes 1", r.best_ms, sum / rig.log.n);
+    rig_close(&rig);
 }
 
 static volatile sig_atomic_t interrupted;
@@ -209,40 +236,25 @@ static void interrupt_soon(void *user, const struct tune_state *now)
 
 static void an_interrupt_keeps_everything(void **state)
 {
-    struct err err = {""};
-    struct gen *g = open_gen();
-    struct tune_problem what = problem_of("stream_copy", "t=bf16", "n=2000");
-    struct tune_space s;
-    struct meter m;
-    struct trials log;
+    struct rig rig;
     struct tune_state r;
-    char path[200];
-    double predicted[64] = {0};
     struct sigaction act = {.sa_handler = interrupt};
     sigaction(SIGALRM, &act, NULL);
-    path_in(path, "interrupt.jsonl");
-    if (tune_space_open(&s, g, "a100", &what, NULL, &err) != 0 ||
-        meter_device_open_with(&m, NULL, open_noisy, 30, &err) != 0 || trials_open(&log, path, true, &err) != 0)
-        fail_msg("%s", err.msg);
-    struct tune t = {.meter = &m, .trials = &log, .stop = &interrupted, .progress = interrupt_soon};
-    if (tune_run(&t, &s, predicted, &r, &err) != 0)
-        fail_msg("%s", err.msg);
+    rig_open(&rig, "n=2000", "interrupt.jsonl", open_noisy, 30);
+    struct tune t = {.stop = &interrupted, .progress = interrupt_soon};
+    rig_run(&rig, &t, &r);
     assert_true(r.stopped);
-    assert_in_range(r.trials, 3, s.nvalid - 1);
-    assert_int_equal(log.n, r.trials);
-    for (int i = 0; i < log.n; i++)
-        assert_int_equal(log.trial[i].validity, TRIAL_CORRECT);
+    assert_in_range(r.trials, 3, rig.space.nvalid - 1);
+    assert_int_equal(rig.log.n, r.trials);
+    for (int i = 0; i < rig.log.n; i++)
+        assert_int_equal(rig.log.trial[i].validity, TRIAL_CORRECT);
     int made = r.trials;
     interrupted = 0;
     t.progress = NULL;
-    if (tune_run(&t, &s, predicted, &r, &err) != 0)
-        fail_msg("%s", err.msg);
+    rig_run(&rig, &t, &r);
     assert_int_equal(r.known, made);
-    assert_int_equal(r.trials, s.nvalid - made);
-    trials_close(&log);
-    m.close(&m);
-    tune_space_close(&s);
-    gen_close(g);
+    assert_int_equal(r.trials, rig.space.nvalid - made);
+    rig_close(&rig);
 }
 
 /* ------------------------------------------------------------------------------------------------ a table of times */
@@ -251,44 +263,36 @@ static void an_interrupt_keeps_everything(void **state)
 static void t4_stands_for_a_gpu(void **state)
 {
     struct err err = {""};
-    struct gen *g = open_gen();
-    struct tune_problem what = problem_of("stream_copy", "t=bf16", "n=8000");
-    struct tune_space s;
-    struct meter m;
-    struct trials made = {.fd = -1}, log;
+    struct rig rig;
+    struct trials made = {.fd = -1};
     struct tune_state r;
     struct trial table[64];
-    char t4[200], path[200];
-    double predicted[64] = {0};
+    char t4[200];
     path_in(t4, "table.json");
-    path_in(path, "replayed.jsonl");
-    if (tune_space_open(&s, g, "a100", &what, NULL, &err) != 0)
-        fail_msg("%s", err.msg);
-    for (int i = 0; i < s.nvalid; i++) {
-        table[i] = (struct trial){.gpu = "a100-80", .revision = "of old", .problem = what, .ms = 1 + (i * 5) % 7};
-        tune_space_config(&s, s.valid[i], &table[i].config);
+    rig_space(&rig, "n=8000");
+    for (int i = 0; i < rig.space.nvalid; i++) {
+        table[i] =
+            (struct trial){.gpu = "a100-80", .revision = "of old", .problem = rig.space.problem, .ms = 1 + (i * 5) % 7};
+        tune_space_config(&rig.space, rig.space.valid[i], &table[i].config);
     }
     made.trial = table;
-    made.n = s.nvalid;
-    if (t4_write(&made, &s, t4, &err) != 0 || meter_table_open(&m, t4, &err) != 0 ||
-        trials_open(&log, path, true, &err) != 0)
+    made.n = rig.space.nvalid;
+    if (t4_write(&made, &rig.space, t4, &err) != 0 || meter_table_open(&rig.meter, t4, &err) != 0)
         fail_msg("%s", err.msg);
-    struct tune t = {.meter = &m, .trials = &log, .search = SEARCH_RANDOM, .seed = 3, .max_trials = s.nvalid - 2};
-    assert_int_equal(tune_run(&t, &s, predicted, &r, &err), 0);
-    assert_int_equal(r.trials, s.nvalid - 2);
+    rig_log(&rig, "replayed.jsonl");
+    struct tune t = {.search = SEARCH_RANDOM, .seed = 3, .max_trials = rig.space.nvalid - 2};
+    rig_run(&rig, &t, &r);
+    assert_int_equal(r.trials, rig.space.nvalid - 2);
     t.max_trials = 0;
-    assert_int_equal(tune_run(&t, &s, predicted, &r, &err), 0);
-    assert_int_equal(r.known, s.nvalid - 2);
+    rig_run(&rig, &t, &r);
+    assert_int_equal(r.known, rig.space.nvalid - 2);
     assert_int_equal(r.trials, 2);
     assert_true(r.best_ms == 1);
     /* Of another text nothing is known. */
-    snprintf(log.trial[0].revision, sizeof log.trial[0].revision, "other");
-    assert_int_equal(tune_run(&t, &s, predicted, &r, &err), 0);
+    snprintf(rig.log.trial[0].revision, sizeof rig.log.trial[0].revision, "other");
+    rig_run(&rig, &t, &r);
     assert_int_equal(r.trials, 1);
-    trials_close(&log);
-    m.close(&m);
-    tune_space_close(&s);
-    gen_close(g);
+    rig_close(&rig);
 }
 
 /* ------------------------------------------------------------------------------------------------ the trial log */
