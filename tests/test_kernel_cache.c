@@ -205,7 +205,15 @@ static void damaged_entries_are_rebuilt(void **state)
     free(good);
 }
 
-/* Eight processes build the same three kernels at once, again and again, while entries vanish under them. */
+/* Whether a file of the cache is an entry that its writer has not renamed yet: PATH.XXXXXX (aside.h). */
+static bool is_aside(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot && strlen(dot) == sizeof ".XXXXXX" - 1;
+}
+
+/* Eight processes build the same three kernels at once, again and again, while entries vanish under them. What another one has not
+ * finished stays: its writer would warn, and rightly. */
 static void many_processes_share_the_folder(void **state)
 {
     struct fixture *f = *state;
@@ -225,7 +233,7 @@ static void many_processes_share_the_folder(void **state)
                       memcmp(k.cubin.image, "\177ELF", 4) != 0;
                 if (!bad)
                     kernel_free(&k);
-                if (i == 0 && round % 2 && entries(f, path, sizeof path) > 0)
+                if (i == 0 && round % 2 && entries(f, path, sizeof path) > 0 && !is_aside(path))
                     unlink(path);
             }
             _exit(bad);
