@@ -115,6 +115,52 @@ static void a_wrong_product_is_refused(void **state)
     problem_close(p);
 }
 
+/* A device that leaves launch number `without` out. */
+static struct {
+    int (*launch)(struct device *dev, struct device_kernel *k, const struct launch *l, struct err *err);
+    int made, without;
+} counted;
+
+static int count_launch(struct device *dev, struct device_kernel *k, const struct launch *l, struct err *err)
+{
+    return counted.made++ == counted.without ? 0 : counted.launch(dev, k, l, err);
+}
+
+/* One token's kernels are timed as a chain of layers, each with both kernels, and every layer of it is checked. */
+static void a_token_is_a_chain_of_layers(void **state)
+{
+    struct bench *b = *state;
+    struct tune_problem what[] = {make("attn_decode", "d=64 g=3 t=bf16", "keys=265 kv_heads=1"),
+                                  make("attn_merge", "d=64 r=3 reduce=mean t=bf16", "keys=265 cascades=1 splits=4")};
+    counted.launch = b->dev.launch;
+    b->dev.launch = count_launch;
+    for (size_t i = 0; i < 2; i++) {
+        struct problem *p;
+        struct kernel k;
+        struct err err = {""};
+        struct gen_param params[TUNE_PARAMS_MAX];
+        int n = pairs_params(&what[i].shape, params, 0);
+        counted.without = -1;
+        if (problem_open(&p, b, &what[i], &err) != 0 ||
+            kernel_get(b->gen, &b->cache, &b->dev, what[i].kernel, params, n, &k, &err) != 0)
+            fail_msg("%s: %s", what[i].kernel, err.msg);
+        assert_int_equal(p->launches, 2);
+        assert_false(p->goes_round); /* nothing is timed here, so two layers do */
+        counted.made = 0;
+        if (p->family->launch(p, &k, &err) != 0)
+            fail_msg("%s: %s", what[i].kernel, err.msg);
+        assert_int_equal(counted.made, 2 * p->launches);
+        kernel_free(&k);
+        assert_true(error_of(b, p, "", true) <= 1);
+        for (int left_out = 0; left_out < 4; left_out++) {
+            counted.made = 0;
+            counted.without = left_out;
+            assert_true(error_of(b, p, "", true) > 1);
+        }
+        problem_close(p);
+    }
+}
+
 /* A bench runs a kernel with wisdom's tile, as inference does, but for what --set gives; and says so. */
 static void bench_takes_wisdom(void **state)
 {
@@ -150,6 +196,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(right_kernels_pass, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(a_token_is_a_chain_of_layers, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(bench_takes_wisdom, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(a_wrong_product_is_refused, open_bench, close_bench),
     };

@@ -101,7 +101,13 @@ static int get_kernel(struct gauge *g, const struct pairs *config, struct kernel
     return kernel_get(g->bench.gen, &g->bench.cache, &g->bench.dev, g->problem->what.kernel, params, n, out, err);
 }
 
-/* Several launches of each of the kernels in turn, each after the L2 was overwritten: ms[k][0..runs-1]. */
+static int flush(struct gauge *g, struct err *err)
+{
+    struct device *dev = &g->bench.dev;
+    return g->problem->goes_round ? 0 : dev->fill(dev, g->flush, g->flushed++, g->flush_bytes, err);
+}
+
+/* Several launches of each of the kernels in turn, each with an L2 that holds nothing of use: ms[k][0..runs-1]. */
 static int time_kernels(struct gauge *g, const struct kernel *const *kernel, int kernels, int runs,
                         double ms[][TRIAL_RUNS_MAX], struct err *err)
 {
@@ -110,7 +116,7 @@ static int time_kernels(struct gauge *g, const struct kernel *const *kernel, int
     for (int done = 0; done < runs; done += batch) {
         int n = runs - done < batch ? runs - done : batch;
         for (int i = 0; i < n * kernels; i++)
-            if (dev->fill(dev, g->flush, g->flushed++, g->flush_bytes, err) != 0 || dev->mark(dev, 2 * i, err) != 0 ||
+            if (flush(g, err) != 0 || dev->mark(dev, 2 * i, err) != 0 ||
                 g->problem->family->launch(g->problem, kernel[i % kernels], err) != 0 ||
                 dev->mark(dev, 2 * i + 1, err) != 0)
                 return -1;

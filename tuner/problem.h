@@ -31,6 +31,7 @@ struct problem {
         bench; /* a copy of the caller's with this problem's heads, dimension, type; device and generator are the caller's */
     struct tune_problem what;
     int launches; /* of the kernel that one `launch` makes: 1, unless the family sets it */
+    bool goes_round; /* one `launch` goes over more memory than an L2 keeps, so that nothing need flush it */
 };
 
 /* b: an open bench, which must outlive the problem. -1 where no family knows the kernel, or the sizes are none that it can set up. */

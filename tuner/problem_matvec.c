@@ -4,44 +4,25 @@
 #include <string.h>
 
 #include "matvec_chain.h"
-#include "problem.h"
+#include "problem_graphs.h"
 #include "runtime/occupancy.h"
-
-enum { LEAST_BYTES = 3 << 26, GRAPHS = 2 };
 
 struct matvec_problem {
     struct problem p;
     struct matvec_chain chain;
     double *want, *bound; /* [rows], and how far a right kernel may be from it; owned, NULL until the first check */
-    /* Chains as graphs, since launches one by one are slower than the kernels: of the config that is tried and of the best one. */
-    struct {
-        void *graph;
-        const struct device_kernel *of;
-    } made[GRAPHS];
-    int oldest;
+    struct problem_graphs graphs;
 };
-
-static void drop_graph(struct matvec_problem *c, int slot)
-{
-    if (c->made[slot].graph)
-        c->p.bench.dev.release_graph(&c->p.bench.dev, c->made[slot].graph);
-    c->made[slot].graph = NULL;
-    c->made[slot].of = NULL;
-}
 
 static void matvec_forget(struct problem *p, const struct kernel *k)
 {
-    struct matvec_problem *c = (struct matvec_problem *)p;
-    for (int i = 0; i < GRAPHS; i++)
-        if (c->made[i].of == k->loaded)
-            drop_graph(c, i);
+    problem_graphs_drop(&((struct matvec_problem *)p)->graphs, p, k);
 }
 
 static void matvec_close(struct problem *p)
 {
     struct matvec_problem *c = (struct matvec_problem *)p;
-    for (int i = 0; i < GRAPHS; i++)
-        drop_graph(c, i);
+    problem_graphs_drop(&c->graphs, p, NULL);
     matvec_chain_close(&c->chain);
     free(c->want);
     free(c->bound);
@@ -64,7 +45,7 @@ static int matvec_open(struct problem **out, struct bench *b, const struct tune_
     struct matvec_problem *c = problem_new(sizeof *c, &problem_matvec, b, what, err);
     if (!c)
         return -1;
-    size_t least = b->dev.elapsed ? LEAST_BYTES : 1; /* where nothing is timed, few matrices will do */
+    size_t least = b->dev.elapsed ? PROBLEM_CHAIN_BYTES : 1; /* where nothing is timed, few matrices will do */
     if (matvec_chain_open(&c->chain, &c->p.bench, &product, least, err) != 0) {
         matvec_close(&c->p);
         return -1;
@@ -79,46 +60,14 @@ static int enqueue(struct matvec_problem *c, const struct kernel *k, bool first_
     return matvec_chain_enqueue(&c->chain, k, first_only, bench_blocks(&c->p.bench, k), err);
 }
 
-struct whole_chain {
-    struct matvec_problem *c;
-    const struct kernel *k;
-};
-
-static int enqueue_chain(void *user, struct err *err)
+static int enqueue_chain(struct problem *p, const struct kernel *k, struct err *err)
 {
-    const struct whole_chain *w = user;
-    return enqueue(w->c, w->k, false, err);
-}
-
-static int capture(struct matvec_problem *c, const struct kernel *k, int slot, struct err *err)
-{
-    drop_graph(c, slot);
-    if (device_capture(&c->p.bench.dev, enqueue_chain, &(struct whole_chain){c, k}, &c->made[slot].graph, err) != 0)
-        return -1;
-    c->made[slot].of = k->loaded;
-    return 0;
-}
-
-/* The graph of k's chain, made if there is none; -1: an error. */
-static int graph_of(struct matvec_problem *c, const struct kernel *k, struct err *err)
-{
-    int slot = 0;
-    while (slot < GRAPHS && c->made[slot].of != k->loaded)
-        slot++;
-    if (slot == GRAPHS && capture(c, k, slot = c->oldest, err) != 0)
-        return -1;
-    c->oldest = (slot + 1) % GRAPHS;
-    return slot;
+    return enqueue((struct matvec_problem *)p, k, false, err);
 }
 
 static int matvec_launch(struct problem *p, const struct kernel *k, struct err *err)
 {
-    struct matvec_problem *c = (struct matvec_problem *)p;
-    struct device *dev = &p->bench.dev;
-    if (!dev->capture_begin)
-        return enqueue(c, k, false, err);
-    int slot = graph_of(c, k, err);
-    return slot < 0 ? -1 : dev->replay(dev, c->made[slot].graph, err);
+    return problem_graphs_launch(&((struct matvec_problem *)p)->graphs, p, k, enqueue_chain, err);
 }
 
 /* ------------------------------------------------------------------------------------------------ the truth */
@@ -226,9 +175,7 @@ static int matvec_check(struct problem *p, const struct kernel *k, double *error
         }
     }
     free(got);
-    if (!got || !b->dev.capture_begin)
-        return got ? 0 : -1;
-    return graph_of(c, k, err) < 0 ? -1 : 0; /* now, so that no time of it is measured */
+    return got ? problem_graphs_make(&c->graphs, p, k, enqueue_chain, err) : -1;
 }
 
 const struct problem_family problem_matvec = {matvec_open,  matvec_close, matvec_launch,

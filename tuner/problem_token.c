@@ -1,11 +1,22 @@
-/* One token's kernels: attn_decode, attn_merge. */
+/* One token's kernels: attn_decode, attn_merge. What is timed of either is a layer's attention as inference runs it: attn_decode and
+ * attn_merge, the one that is tuned with the tile that is tried and the other with its default, overlapping with each other and with the
+ * layers before and after, over so many layers' caches that no L2 keeps them. A launch of one of them alone is 3 us of latency that a step
+ * does not have, and does not show what a tile of attn_decode leaves for attn_merge to do: splits to combine, room to wait in. The other
+ * one's tile is its default, not the best that is known, so that trials of one shape can be compared whenever they were made. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench_decode.h"
 #include "problem_attn.h"
+#include "problem_graphs.h"
 
-enum { CHECK_WINDOW = 1024, CHECK_KV = 2, ALL_PARTS = TOKEN_DECODE | TOKEN_MERGE };
+enum {
+    CHECK_WINDOW = 1024,
+    CHECK_KV = 2,
+    FEWEST_LAYERS = 2,
+    MOST_LAYERS = 256,
+    LEAST_ATTENTIONS = 16 /* of a launch, so that its first one, which overlaps with nothing, does not count */
+};
 
 struct token_problem {
     struct problem p;
@@ -13,18 +24,21 @@ struct token_problem {
     struct bench small_bench;
     struct decode_bench big, small;
     struct attn_case check;
-    float *score; /* of the big case before a launch, [cascades][rows]; owned */
-    uint16_t *o;  /* of the big case with default tiles, [heads][d]; owned */
+    int rounds; /* through the layers, that a launch makes */
+    struct problem_graphs graphs;
+    float *score; /* of the big case before a launch, [layers][cascades][rows]; owned */
+    uint16_t *o;  /* of the big case with default tiles, [layers][heads][d]; owned */
     float *after; /* its scores then; owned */
 };
 
-/* Runs `parts` with k as the kernel that is tuned (NULL: its own default). The splits depend on both tiles. */
-static int run(struct token_problem *c, struct decode_bench *at, int parts, const struct kernel *k, struct err *err)
+/* Runs both kernels through the layers of `at` with k as the one that is tuned (NULL: its own default). Splits depend on both tiles. */
+static int run(struct token_problem *c, struct decode_bench *at, const struct kernel *k, struct err *err)
 {
     struct kernel *slot = c->part == TOKEN_DECODE ? &at->decode : &at->merge, own = *slot;
     if (k)
         *slot = *k;
-    at->parts = parts;
+    at->parts = TOKEN_DECODE | TOKEN_MERGE;
+    at->overlap = true;
     decode_bench_grids(at, &at->decode, &at->merge);
     int status = decode_bench_enqueue(at, err);
     *slot = own;
@@ -33,7 +47,14 @@ static int run(struct token_problem *c, struct decode_bench *at, int parts, cons
 
 static size_t score_bytes(const struct decode_bench *c)
 {
-    return (size_t)c->cascades * (size_t)c->rows * sizeof(float);
+    return (size_t)c->b->layers * (size_t)c->cascades * (size_t)c->rows * sizeof(float);
+}
+
+/* Layers whose caches are `least` bytes together, where a key with its value has `key` bytes in all heads. */
+static int layers_for(size_t least, size_t keys, size_t key)
+{
+    size_t layers = least / (keys * key) + 1;
+    return layers < FEWEST_LAYERS ? FEWEST_LAYERS : layers > MOST_LAYERS ? MOST_LAYERS : (int)layers;
 }
 
 static int open_big(struct token_problem *c, struct err *err)
@@ -46,16 +67,21 @@ static int open_big(struct token_problem *c, struct err *err)
     int window = keys - sinks - span / 2 - 1; /* half a span is pending, and the token itself */
     if (b->heads < 1 || window < 1)
         return err_set(err, "%s: no token has keys=%d over %d key heads", c->p.what.kernel, keys, b->kv_heads);
+    size_t least = b->dev.elapsed ? PROBLEM_CHAIN_BYTES : 1; /* where nothing is timed, few layers will do */
+    size_t key = (size_t)b->kv_heads * (size_t)b->head_dim * 4;
+    b->layers = layers_for(least, (size_t)keys, key);
+    c->rounds = b->dev.elapsed ? (LEAST_ATTENTIONS - 1) / b->layers + 1 : 1;
+    c->p.launches = c->rounds * b->layers;
+    c->p.goes_round = (size_t)b->layers * (size_t)keys * key >= PROBLEM_CHAIN_BYTES;
     if (decode_bench_open(&c->big, b, window, err) != 0)
         return -1;
-    if (!(c->score = problem_fetch(b, c->big.score, score_bytes(&c->big), err)))
-        return -1;
-    return run(c, &c->big, TOKEN_DECODE, NULL, err); /* attn_merge reads its parts */
+    return (c->score = problem_fetch(b, c->big.score, score_bytes(&c->big), err)) ? 0 : -1;
 }
 
 static void token_close(struct problem *p)
 {
     struct token_problem *c = (struct token_problem *)p;
+    problem_graphs_drop(&c->graphs, p, NULL);
     if (c->big.b)
         decode_bench_close(&c->big);
     if (c->small.b)
@@ -84,10 +110,23 @@ static int token_open(struct problem **out, struct bench *b, const struct tune_p
     return 0;
 }
 
-static int token_launch(struct problem *p, const struct kernel *k, struct err *err)
+static int enqueue_chain(struct problem *p, const struct kernel *k, struct err *err)
 {
     struct token_problem *c = (struct token_problem *)p;
-    return run(c, &c->big, c->part, k, err);
+    for (int i = 0; i < c->rounds; i++)
+        if (run(c, &c->big, k, err) != 0)
+            return -1;
+    return 0;
+}
+
+static int token_launch(struct problem *p, const struct kernel *k, struct err *err)
+{
+    return problem_graphs_launch(&((struct token_problem *)p)->graphs, p, k, enqueue_chain, err);
+}
+
+static void token_forget(struct problem *p, const struct kernel *k)
+{
+    problem_graphs_drop(&((struct token_problem *)p)->graphs, p, k);
 }
 
 /* The case that the oracle checks. */
@@ -98,6 +137,7 @@ static int open_small(struct token_problem *c, struct err *err)
     *b = c->p.bench;
     b->heads = b->heads / b->kv_heads * CHECK_KV;
     b->kv_heads = CHECK_KV;
+    b->layers = 1;
     if (decode_bench_open(s, b, CHECK_WINDOW, err) != 0)
         return -1;
     const struct attn_places at = {.q = s->q,
@@ -120,19 +160,24 @@ static int token_check(struct problem *p, const struct kernel *k, double *error,
     struct device *dev = &c->small_bench.dev;
     size_t logits = (size_t)c->small_bench.heads * (size_t)c->small.stride * sizeof(float);
     if (attn_case_prepare(&c->check, err) != 0 || dev->fill(dev, c->small.logits, 0xff, logits, err) != 0 ||
-        run(c, &c->small, ALL_PARTS, k, err) != 0)
+        run(c, &c->small, k, err) != 0 || attn_case_compare(&c->check, error, where, err) != 0)
         return -1;
-    return attn_case_compare(&c->check, error, where, err);
+    return problem_graphs_make(&c->graphs, p, k, enqueue_chain, err);
 }
 
-/* Both kernels at full size: outputs and scores after. */
+/* Halves of all layers' outputs. */
+static size_t outputs(const struct bench *b)
+{
+    return (size_t)b->layers * (size_t)b->heads * (size_t)b->head_dim;
+}
+
+/* All layers at full size: outputs and scores after. */
 static int run_whole(struct token_problem *c, const struct kernel *k, uint16_t **o, float **after, struct err *err)
 {
     struct bench *b = &c->p.bench;
-    size_t bytes = (size_t)b->heads * (size_t)b->head_dim * 2;
+    size_t bytes = outputs(b) * sizeof **o;
     if (b->dev.fill(&b->dev, c->big.o, 0xff, bytes, err) != 0 ||
-        b->dev.upload(&b->dev, c->big.score, c->score, score_bytes(&c->big), err) != 0 ||
-        run(c, &c->big, ALL_PARTS, k, err) != 0)
+        b->dev.upload(&b->dev, c->big.score, c->score, score_bytes(&c->big), err) != 0 || run(c, &c->big, k, err) != 0)
         return -1;
     *o = problem_fetch(b, c->big.o, bytes, err);
     *after = problem_fetch(b, c->big.score, score_bytes(&c->big), err);
@@ -145,23 +190,23 @@ static int token_whole(struct problem *p, const struct kernel *k, double *error,
     struct bench *b = &c->p.bench;
     uint16_t *o = NULL;
     float *after = NULL;
-    int status = -1;
     if (!c->o && run_whole(c, NULL, &c->o, &c->after, err) != 0)
         return -1;
-    if (run_whole(c, k, &o, &after, err) == 0) {
+    int status = run_whole(c, k, &o, &after, err);
+    if (status == 0) {
         char here[120];
-        *error = problem_compare_halves(b->type, o, c->o, (size_t)b->heads, b->head_dim, where);
+        size_t rows = outputs(b) / (size_t)b->head_dim;
+        *error = problem_compare_halves(b->type, o, c->o, rows, b->head_dim, where);
         double scores = problem_compare_floats(after, c->after, score_bytes(&c->big) / sizeof(float), here);
         if (scores > *error) {
             *error = scores;
             memcpy(where, here, sizeof here);
         }
-        /* Whoever times attn_merge next reads parts of the default's splits. */
-        status = c->part == TOKEN_MERGE ? 0 : run(c, &c->big, TOKEN_DECODE, NULL, err);
     }
     free(o);
     free(after);
     return status;
 }
 
-const struct problem_family problem_token = {token_open, token_close, token_launch, token_check, token_whole, NULL};
+const struct problem_family problem_token = {token_open,  token_close, token_launch,
+                                             token_check, token_whole, token_forget};

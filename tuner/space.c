@@ -18,6 +18,12 @@ bool tune_problem_equal(const struct tune_problem *a, const struct tune_problem 
     return !strcmp(a->kernel, b->kernel) && pairs_equal(&a->shape, &b->shape) && pairs_equal(&a->sizes, &b->sizes);
 }
 
+/* How a kernel's trials are timed, where that has changed since the first were kept: those of another way say nothing either. */
+static const char *timed_as(const char *kernel)
+{
+    return !strcmp(kernel, "attn_decode") || !strcmp(kernel, "attn_merge") ? "a layer's attention in a chain" : "";
+}
+
 static int hash_config(const struct tune_space *s, int config, char revision[REVISION_MAX])
 {
     struct gen_param params[TUNE_PARAMS_MAX];
@@ -30,6 +36,7 @@ static int hash_config(const struct tune_space *s, int config, char revision[REV
         return -1;
     sha256_begin(&sha);
     sha256_add(&sha, text, strlen(text));
+    sha256_add(&sha, timed_as(s->problem.kernel), strlen(timed_as(s->problem.kernel)));
     sha256_end(&sha, digest);
     for (int i = 0; i < (REVISION_MAX - 1) / 2; i++)
         snprintf(revision + 2 * i, 3, "%02x", digest[i]);

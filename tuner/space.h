@@ -54,7 +54,8 @@ void tune_space_config(const struct tune_space *s, int config, struct pairs *til
  * it was written down, have their defaults. */
 int tune_space_find(const struct tune_space *s, const struct pairs *tile);
 
-/* Of which text a valid config is rendered, as hex (gen_essence): trials of another text say nothing. "" where it cannot be rendered. */
+/* Of which text a valid config is rendered (gen_essence) and how such kernels are timed, as hex: trials of another text or another way say
+ * nothing. "" where it cannot be rendered. */
 const char *tune_space_revision(const struct tune_space *s, int config);
 
 /* Parameters of a config for gen_* calls: shape, then tile. They point into the space's problem and *tile. */
