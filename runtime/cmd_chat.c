@@ -6,7 +6,6 @@
 
 #include "autotune.h"
 #include "chat.h"
-#include "autotune.h"
 #include "cmd.h"
 #include "keep.h"
 

@@ -13,10 +13,10 @@
 
 enum { PANEL = 16 }; /* keys, or outputs of a weight matrix, that lie side by side */
 
-/* A row of activations made ready for products with rows of weights (prepare). With AVX2 woven Q4_0 and Q4_1, with AVX-512 these,
- * Q8_0 and the K types are multiplied in integers: each 32 activations become multiples of their largest value / 8355000, that is
- * 24 bits with the sign, kept as three digits of 8 bits, which is as exact as fp32 sums are (simd_dot_avx512.h says why, test_simd.c
- * holds it to that). With `coarse` (the option int8_activations) one digit is kept, where that is faster. */
+/* A row of activations made ready for products with rows of weights (prepare). Woven Q4_0 and Q4_1 are multiplied in integers, with
+ * AVX-512 Q8_0 and the K types too: each 32 activations become multiples of their largest value / 8355000, that is 24 bits with
+ * the sign, kept as three digits of 8 bits, which is as exact as fp32 sums are (simd_dot_avx512.h says why, test_simd.c holds it
+ * to that). With `coarse` (the option int8_activations) one digit is kept, where that is faster. */
 struct simd_row {
     int n; /* elements */
     bool coarse;
@@ -49,7 +49,7 @@ enum { SIMD_WOVEN_ROWS = 8 };
 struct simd_woven {
     bool (*has)(enum quant_type type); /* the others are for such types only */
     void (*weave)(enum quant_type type, const void *w, size_t row_bytes, void *woven); /* SIMD_WOVEN_ROWS rows */
-    void (*prepare)(struct simd_row *x); /* for all types; a version that weaves has nothing to prepare for others */
+    void (*prepare)(struct simd_row *x); /* for all types that are woven; what simd->prepare has made stays */
     /* As simd->matvec; rows a multiple of SIMD_WOVEN_ROWS, x made ready by the prepare of this struct. */
     void (*matvec)(enum quant_type type, const void *woven, size_t row_bytes, int rows, const struct simd_row *x,
                    float *out);

@@ -1,6 +1,6 @@
 /* simd.h for AVX2 with FMA and F16C. */
 #if defined(__x86_64__)
-#include "simd_woven_avx2.h"
+#include "simd_woven.h"
 
 #include <immintrin.h>
 
@@ -169,7 +169,7 @@ static float q8_0_row(const unsigned char *w, const float *x, int n)
     return v_sum(sum);
 }
 
-/* Rows are used as they are; Q4_0 and Q4_1 are fast only where they are woven. */
+/* Rows are used as they are; Q4_0 and Q4_1 are fast where they are woven. */
 static void matvec(enum quant_type type, const void *w, size_t row_bytes, int rows, const struct simd_row *x,
                    float *out)
 {

@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include "simd.h"
 #include "simd_dot_avx512.h"
+#include "simd_woven.h"
 
 #include <immintrin.h>
 
@@ -156,6 +157,7 @@ static void matvec(enum quant_type type, const void *w, size_t row_bytes, int ro
 
 const struct simd simd_avx512 = {
     .name = "avx512",
+    .woven = &simd_woven_avx512,
     .product = product,
     .expand = expand,
     .transpose = transpose,

@@ -5,9 +5,9 @@
  *
  * Each 32 activations become multiples X of (largest of them) / 8355000, so that |X| < 2^23, in three signed digits of base 256.
  * vpdpbusd adds up 4 products of an unsigned weight and a digit in each 32-bit lane; from the leading digit on, the lane is
- * shifted by 8 and the next digit added, which gives the exact integer sum of weight * X: at most 8 * 15 * 2^23 for two nibbles
- * a lane, or 4 * 63 * 8355000 for six bits, both below 2^31. Signed bytes are made unsigned by adding 128, which leaves no room for three digits in a lane: the last
- * one is added up in a lane of its own, and 128 times the activations is taken off both.
+ * shifted by 8 and the next digit added, which gives the exact integer sum of weight * X: at most 4 * 63 * 8355000 for six bits, below
+ * 2^31. Signed bytes are made unsigned by adding 128, which leaves no room for three digits in a lane: the last one is added up in
+ * a lane of its own, and 128 times the activations is taken off both.
  *
  * The only rounding before the sums is that of X, by 2^-24 of the largest activation in its block. fp32 loses as much when it
  * adds a product to a sum of that size; it is better only where one activation is thousands of times its neighbours and meets
@@ -15,44 +15,28 @@
 
 #include <immintrin.h>
 
-#include "simd.h"
-#include "simd_unroll.h"
+#include "simd_woven.h"
 
 enum {
     DIGITS = 3,
-    GROUP = 128, /* activations of one step of the nibble types */
-    ROWS = 4     /* rows that share the loads of the activations */
+    ROWS = 4 /* rows that share the loads of the activations */
 };
 
-/* The activations of one step, in an order that suits the weights' bytes, so that each 32-bit lane of products belongs to one
- * block of 32: the first 16 of four blocks, then the other 16 of them (their nibbles come so out of one vector), ... */
-struct nibble_group {
-    int8_t digit[2 * DIGITS][64]; /* the leading digit of both halves, the middle one, the last one */
-    float scale[16];              /* by lane: what the integer 1 stands for */
-    float sum[16];                /* by lane: sum of the activations X * scale that meet the lane's weights */
-    int32_t bias[16];             /* by lane: -8 * sum of X */
-};
-
-/* ... or simply 64 in their own order. */
+/* 64 activations in their order. */
 struct byte_group {
-    int8_t digit[DIGITS][64];
-    float scale[16]; /* as above */
-    float sum[16];
-    int32_t bias[2][16]; /* by lane: -128 * (leading digit * 256 + middle one), and that of the last one */
-    int32_t bias_6[16];  /* by lane: -32 * sum of X */
+    int8_t digit[DIGITS][64]; /* leading digit first */
+    float scale[16];          /* by lane: what the integer 1 stands for */
+    float sum[16];            /* by lane: sum of the activations X * scale that meet the lane's weights */
+    int32_t bias[2][16];      /* by lane: -128 * (leading digit * 256 + middle one), and that of the last one */
+    int32_t bias_6[16];       /* by lane: -32 * sum of X */
 };
 
-/* Both lie in the row's room, as one row may meet matrices of several types. */
-static inline struct nibble_group *nibble_groups(const struct simd_row *x)
-{
-    return (struct nibble_group *)(void *)x->room;
-}
-
+/* They lie in the row's room behind those for woven weights, as one row may meet matrices of several types. */
 static inline struct byte_group *byte_groups(const struct simd_row *x)
 {
-    return (struct byte_group *)(void *)(nibble_groups(x) + (x->n + GROUP - 1) / GROUP);
+    return (struct byte_group *)(void *)(x->room + woven_room((size_t)x->n));
 }
-_Static_assert(2 * sizeof(struct nibble_group) + 4 * sizeof(struct byte_group) <= 256 * 16,
+_Static_assert(8 * sizeof(struct woven_block) + 4 * sizeof(struct byte_group) <= 256 * 16,
                "simd_row_room is too small");
 
 /* Where a step fetches ahead: for row r at + r * pitch. */

@@ -1,50 +1,24 @@
-/* Woven Q4_0 and Q4_1 for AVX2: eight rows side by side, one a 32-bit lane. A block of 32 inputs of the eight rows takes the bytes
- * that it had in them: 8 scales, (Q4_1) 8 offsets, then four vectors, of which lane r of vector j holds bytes 4j .. 4j+3 of row r's
- * nibbles, that is the weights 4j .. 4j+3 and 16+4j .. 16+4j+3.
+/* Woven Q4_0 and Q4_1 (simd_woven.h): weaving, the activations, expansion, and products with AVX2.
  *
- * Each 32 activations become multiples X of (largest of them) / 8355000 in three signed digits of base 256, as with AVX-512
- * (simd_dot_avx512.h says why that is as exact as fp32). vpmaddubsw adds up two products of a nibble and a digit in 16 bits;
- * a block adds eight of those to a lane, 8 * 2 * 15 * 128 = 30720 at the most, and only then widens. The leading two digits of a
- * block make at most 32 * 15 * 2^15 < 2^24, the last one less: both are whole numbers in fp32, and the first rounding is that
- * of the sum over blocks. */
+ * vpmaddubsw adds up two products of a nibble and a digit in 16 bits; a block adds eight of those to a lane, 8 * 2 * 15 * 128 = 30720
+ * at the most, and only then widens. */
 #if defined(__x86_64__)
-#include "simd_woven_avx2.h"
+#include "simd_woven.h"
 
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
-#include "simd_unroll.h"
+enum { FINEST = 8355000 };
 
-enum {
-    DIGITS = 3,
-    BLOCK = 32,
-    FINEST = 8355000,
-    AHEAD = 4096 /* bytes: what is fetched while a block computes; the machine itself looks no further than a page */
-};
-
-struct activations {             /* of a block */
-    int8_t digit[DIGITS][BLOCK]; /* leading digit first */
-    float scale;                 /* what the integer 1 stands for */
-    float sum;                   /* of X * scale, to meet Q4_1's offsets */
-    int32_t bias[2];             /* -8 * sums of X's leading two digits and of its last one, for Q4_0 */
-};
-_Static_assert(sizeof(struct activations) <= BLOCK * 16, "simd_row_room is too small");
-
-/* Bytes of a block's scales and offsets in a row. */
-static inline size_t head_of(const enum quant_type type)
-{
-    return type == QUANT_Q4_1 ? 4 : 2;
-}
-
-static bool has(enum quant_type type)
+bool woven_has(enum quant_type type)
 {
     return type == QUANT_Q4_0 || type == QUANT_Q4_1;
 }
 
-static void weave(enum quant_type type, const void *w, size_t row_bytes, void *woven)
+void woven_weave(enum quant_type type, const void *w, size_t row_bytes, void *woven)
 {
-    const size_t head = head_of(type), block = head + BLOCK / 2;
+    const size_t head = woven_head(type), block = head + WOVEN_BLOCK / 2;
     unsigned char *to = woven;
     for (size_t at = 0; at < row_bytes; at += block, to += SIMD_WOVEN_ROWS * block)
         for (size_t r = 0; r < SIMD_WOVEN_ROWS; r++) {
@@ -64,7 +38,7 @@ static float unit_of(const float *x, bool coarse, float *inverse)
 {
     /* Magnitudes of floats are ordered as their bits are, NaN above all. */
     __m256i largest = _mm256_setzero_si256(), magnitude = _mm256_set1_epi32(0x7fffffff);
-    for (int i = 0; i < BLOCK; i += 8) {
+    for (int i = 0; i < WOVEN_BLOCK; i += 8) {
         __m256i bits = _mm256_castps_si256(_mm256_loadu_ps(x + i));
         largest = _mm256_max_epi32(largest, _mm256_and_si256(bits, magnitude));
     }
@@ -95,19 +69,19 @@ static inline int32_t sum_of(const __m256i *v)
     return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
-static void put_block(struct activations *a, const float *x, bool coarse)
+static void put_block(struct woven_block *a, const float *x, bool coarse)
 {
     float inverse, unit = unit_of(x, coarse, &inverse);
-    __m256i v[BLOCK / 8];
-    for (int i = 0; i < BLOCK / 8; i++)
+    __m256i v[WOVEN_BLOCK / 8];
+    for (int i = 0; i < WOVEN_BLOCK / 8; i++)
         v[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(inverse)));
     int32_t sum = sum_of(v), leading = sum;
-    for (int d = coarse ? 0 : DIGITS - 1; d >= 0;
+    for (int d = coarse ? 0 : WOVEN_DIGITS - 1; d >= 0;
          d--) { /* v = (what the next round sees) * 256 + a digit in -128..127 */
         _mm256_storeu_si256((__m256i *)(void *)a->digit[d], low_bytes(v));
-        for (int i = 0; i < BLOCK / 8; i++)
+        for (int i = 0; i < WOVEN_BLOCK / 8; i++)
             v[i] = _mm256_srai_epi32(_mm256_add_epi32(v[i], _mm256_set1_epi32(128)), 8);
-        if (d == DIGITS - 1)
+        if (d == WOVEN_DIGITS - 1)
             leading = sum_of(v);
     }
     a->scale = unit;
@@ -116,11 +90,11 @@ static void put_block(struct activations *a, const float *x, bool coarse)
     a->bias[1] = coarse ? 0 : -8 * (sum - 256 * leading);
 }
 
-static void prepare(struct simd_row *x)
+void woven_prepare(struct simd_row *x)
 {
-    struct activations *a = (struct activations *)(void *)x->room;
-    for (int i = 0; i < x->n; i += BLOCK)
-        put_block(&a[i / BLOCK], x->x + i, x->coarse);
+    struct woven_block *a = woven_blocks(x);
+    for (int i = 0; i < x->n; i += WOVEN_BLOCK)
+        put_block(&a[i / WOVEN_BLOCK], x->x + i, x->coarse);
 }
 
 /* --- products ------------------------------------------------------------------------------------------------------------ */
@@ -145,15 +119,15 @@ static inline __m256i four_digits(const int8_t *digit)
 
 /* Eight rows of so many blocks. */
 ALWAYS_INLINE void eight_rows(const enum quant_type type, const unsigned char *w, int blocks,
-                              const struct activations *a, const int digits, float *out)
+                              const struct woven_block *a, const int digits, float *out)
 {
-    const size_t head = head_of(type) * SIMD_WOVEN_ROWS;
+    const size_t head = woven_head(type) * SIMD_WOVEN_ROWS;
     const __m256i mask = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
     __m256 top_sum = _mm256_setzero_ps(), last_sum = top_sum, offset = top_sum;
     for (int b = 0; b < blocks; b++, a++, w += head + 128) {
         for (int line = 0; line < 3; line++)
-            _mm_prefetch((const char *)w + AHEAD + 64 * line, _MM_HINT_T0);
-        __m256i part[DIGITS];
+            _mm_prefetch((const char *)w + WOVEN_AHEAD + 64 * line, _MM_HINT_T0);
+        __m256i part[WOVEN_DIGITS];
         UNROLL
         for (int j = 0; j < 4; j++) {
             __m256i q = load_vector(w + head + 32 * j), low = _mm256_and_si256(q, mask);
@@ -190,9 +164,9 @@ ALWAYS_INLINE void eight_rows(const enum quant_type type, const unsigned char *w
 ALWAYS_INLINE void all_rows(const enum quant_type type, const unsigned char *w, size_t row_bytes, int rows,
                             const struct simd_row *x, const int digits, float *out)
 {
-    const struct activations *a = (const struct activations *)(const void *)x->room;
+    const struct woven_block *a = woven_blocks(x);
     for (int r = 0; r < rows; r += SIMD_WOVEN_ROWS)
-        eight_rows(type, w + (size_t)r * row_bytes, x->n / BLOCK, a, digits, out + r);
+        eight_rows(type, w + (size_t)r * row_bytes, x->n / WOVEN_BLOCK, a, digits, out + r);
 }
 
 static void matvec(enum quant_type type, const void *woven, size_t row_bytes, int rows, const struct simd_row *x,
@@ -201,19 +175,19 @@ static void matvec(enum quant_type type, const void *woven, size_t row_bytes, in
     if (type == QUANT_Q4_1 && x->coarse)
         all_rows(QUANT_Q4_1, woven, row_bytes, rows, x, 1, out);
     else if (type == QUANT_Q4_1)
-        all_rows(QUANT_Q4_1, woven, row_bytes, rows, x, DIGITS, out);
+        all_rows(QUANT_Q4_1, woven, row_bytes, rows, x, WOVEN_DIGITS, out);
     else if (x->coarse)
         all_rows(QUANT_Q4_0, woven, row_bytes, rows, x, 1, out);
     else
-        all_rows(QUANT_Q4_0, woven, row_bytes, rows, x, DIGITS, out);
+        all_rows(QUANT_Q4_0, woven, row_bytes, rows, x, WOVEN_DIGITS, out);
 }
 
-static void expand(enum quant_type type, const void *woven, int from, float *dst, size_t dst_k, int n)
+void woven_expand(enum quant_type type, const void *woven, int from, float *dst, size_t dst_k, int n)
 {
-    const size_t head = head_of(type) * SIMD_WOVEN_ROWS;
-    const unsigned char *w = (const unsigned char *)woven + (size_t)(from / BLOCK) * (head + 128);
+    const size_t head = woven_head(type) * SIMD_WOVEN_ROWS;
+    const unsigned char *w = (const unsigned char *)woven + (size_t)(from / WOVEN_BLOCK) * (head + 128);
     const __m256i mask = _mm256_set1_epi32(15);
-    for (int i = 0; i < n; i += BLOCK, w += head + 128) {
+    for (int i = 0; i < n; i += WOVEN_BLOCK, w += head + 128) {
         __m256 d = load_halves(w), m;
         m = type == QUANT_Q4_1 ? load_halves(w + 2 * SIMD_WOVEN_ROWS) : _mm256_mul_ps(d, _mm256_set1_ps(-8));
         for (int j = 0; j < 4; j++) {
@@ -222,18 +196,18 @@ static void expand(enum quant_type type, const void *woven, int from, float *dst
             for (int k = 0; k < 4; k++, low += dst_k, q = _mm256_srli_epi32(q, 8)) {
                 __m256i high = _mm256_and_si256(_mm256_srli_epi32(q, 4), mask);
                 _mm256_storeu_ps(low, _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(_mm256_and_si256(q, mask)), m));
-                _mm256_storeu_ps(low + BLOCK / 2 * dst_k, _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(high), m));
+                _mm256_storeu_ps(low + WOVEN_BLOCK / 2 * dst_k, _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(high), m));
             }
         }
     }
 }
 
 const struct simd_woven simd_woven_avx2 = {
-    .has = has,
-    .weave = weave,
-    .prepare = prepare,
+    .has = woven_has,
+    .weave = woven_weave,
+    .prepare = woven_prepare,
     .matvec = matvec,
-    .expand = expand,
+    .expand = woven_expand,
 };
 #else
 typedef int simd_woven_avx2_is_for_x86; /* an empty translation unit is no C */
