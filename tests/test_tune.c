@@ -357,22 +357,22 @@ static void guided_search_uses_the_prediction(void **state)
 {
     enum { SIDE = 20, N = SIDE * SIDE };
     static long at[N * 2];
-    static double ms[N], predicted[N], none[N];
+    static double ms[N], predicted[N], none[N], upside_down[N];
     for (int i = 0; i < N; i++) {
         double x = i % SIDE - 6, y = i / SIDE - 13; /* the best is at (6, 13); the model is wrong by a slope */
         at[2 * i] = i % SIDE;
         at[2 * i + 1] = i / SIDE;
         ms[i] = i % 7 == 3 ? 0 : 1 + 0.02 * (x * x + y * y);
         predicted[i] = (1 + 0.02 * (x * x + y * y)) * exp(0.02 * x);
+        upside_down[i] = 1 / predicted[i];
     }
     struct {
         enum search_kind kind;
         const double *prior;
         int most;
-    } cases[] = {{SEARCH_GUIDED, predicted, 15},
-                 {SEARCH_GUIDED, none, 60},
-                 {SEARCH_LOCAL, none, 200},
-                 {SEARCH_RANDOM, none, N},
+    } cases[] = {{SEARCH_GUIDED, predicted, 15},   {SEARCH_GUIDED, none, 60},
+                 {SEARCH_GUIDED, upside_down, 40}, /* worse than none, and found out */
+                 {SEARCH_LOCAL, none, 200},        {SEARCH_RANDOM, none, N},
                  {SEARCH_EXHAUSTIVE, none, N}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct search s;
@@ -394,12 +394,9 @@ static void guided_search_uses_the_prediction(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hangs_and_crashes_are_trials),
-        cmocka_unit_test(noise_does_not_add_up),
-        cmocka_unit_test(an_interrupt_keeps_everything),
-        cmocka_unit_test(t4_stands_for_a_gpu),
-        cmocka_unit_test(log_survives_kills_and_writers),
-        cmocka_unit_test(guided_search_uses_the_prediction),
+        cmocka_unit_test(hangs_and_crashes_are_trials),   cmocka_unit_test(noise_does_not_add_up),
+        cmocka_unit_test(an_interrupt_keeps_everything),  cmocka_unit_test(t4_stands_for_a_gpu),
+        cmocka_unit_test(log_survives_kills_and_writers), cmocka_unit_test(guided_search_uses_the_prediction),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
