@@ -19,6 +19,8 @@ int cuda_run(struct cuda_backend *c, int kernel, int64_t x, int y, int z, bool o
                        .smem = k->gen.smem,
                        .args = args,
                        .overlap = overlap};
+    if (c->launched)
+        c->launched[kernel] = true;
     return c->dev.launch(&c->dev, k->loaded, &l, err);
 }
 
@@ -206,6 +208,14 @@ static size_t cache_bytes(const struct backend *be)
 
 /* --- opening -------------------------------------------------------------------------------------------------------------------- */
 
+static void drop_graphs(struct cuda_backend *c)
+{
+    cuda_chunk_close(c);
+    if (c->graph)
+        c->dev.release_graph(&c->dev, c->graph);
+    c->graph = NULL;
+}
+
 static void close_backend(struct backend *be)
 {
     struct cuda_backend *c = be->state;
@@ -213,9 +223,7 @@ static void close_backend(struct backend *be)
         return;
     if (c->dev.close) {
         cuda_products_close(c);
-        cuda_chunk_close(c);
-        if (c->graph)
-            c->dev.release_graph(&c->dev, c->graph);
+        drop_graphs(c);
         c->dev.sync(&c->dev, NULL);
         cuda_kernels_free(c->kernels);
         cuda_memory_close(c);
@@ -319,7 +327,7 @@ static int set_sizes(struct cuda_backend *c, struct err *err)
     return c->move && c->last.move ? 0 : -1;
 }
 
-/* Grids of decoding, by what the compiled kernels leave room for. An upper bound before they are compiled. */
+/* Grids of decoding, by what the compiled kernels leave room for. */
 static void set_grids(struct cuda_backend *c)
 {
     const struct kernel *decode = cuda_kernels_get(c->kernels, c->kernel[CK_DECODE]),
@@ -327,8 +335,15 @@ static void set_grids(struct cuda_backend *c)
     int sms = c->dev.facts.sms,
         blocks = attn_decode_share(&decode->gen, cuda_kernels_blocks(c->kernels, c->kernel[CK_DECODE]));
     int splits = attn_decode_splits(sms, blocks, c->shape->kv_heads, c->rows);
-    c->splits = splits < c->splits ? splits : c->splits;
+    c->splits = splits < c->most_splits ? splits : c->most_splits;
     c->slices = attn_merge_slices(&merge->gen, sms, c->cascades, c->rows);
+}
+
+void cuda_exchange(struct cuda_backend *c, int kernel, struct cuda_tile *other)
+{
+    drop_graphs(c);
+    cuda_kernels_swap(c->kernels, kernel, other);
+    set_grids(c);
 }
 
 /* The table of angles, and what the host fills before anyone reads it. */
@@ -383,7 +398,7 @@ static int open_parts(struct cuda_backend *c, const struct backend_options *o, s
     if (check_shape(c->shape, err) != 0 || rope_open(&c->rope, c->m, err) != 0 || set_sizes(c, err) != 0 ||
         cuda_kernels_new(&c->kernels, dev, err) != 0 || cuda_weights_plan(c, err) != 0 || want_kernels(c, err) != 0)
         return -1;
-    c->splits = attn_decode_splits(dev->facts.sms, DECODE_BLOCKS, c->shape->kv_heads, c->rows);
+    c->most_splits = attn_decode_splits(dev->facts.sms, DECODE_BLOCKS, c->shape->kv_heads, c->rows);
     c->staged_bytes = cuda_staged_bytes(c);
     if (cuda_memory_open(c, err) != 0)
         return -1;

@@ -99,6 +99,7 @@ struct cuda_backend {
     int few;                            /* rows of a chunk that are still multiplied one by one */
     int logit_rows;                     /* rows whose logits are made at a time */
     int splits, slices, logit_stride;   /* of decoding */
+    int most_splits;                    /* whatever attn_decode's tile */
     size_t plan_room;                   /* bytes of a part's plan */
     size_t packet_bytes, packet_angles; /* all of it; where in it the angles are */
     int parts;                          /* of a chunk, at most */
@@ -129,7 +130,8 @@ struct cuda_backend {
 
     struct cuda_pick *pick; /* page-locked: what the sampler starts from, and the token that comes back */
 
-    void *graph; /* of one token, NULL until it is captured */
+    void *graph;    /* of one token, NULL until it is captured */
+    bool *launched; /* [cuda_kernels_count] set where a kernel is launched; NULL while nobody asks */
 
     /* Device memory (backend_cuda_memory.c), all owned. */
     size_t weight_bytes;
@@ -255,6 +257,10 @@ size_t cuda_pick_work(const struct cuda_backend *c);
 /* y = w x for one token: y half, fp32, or fp32 added to, as the linear's kernels were made; norm_weight 0 where they do not norm. */
 int cuda_matvec(struct cuda_backend *c, const struct cuda_linear *l, devptr x, devptr y, devptr norm_weight,
                 devptr bias, bool overlap, struct err *err);
+
+/* Exchanges a kernel of the set for one with another tile (cuda_kernels_build), and back: grids follow, and what the backend captured is
+ * captured anew. Graphs that the caller captured go on with the kernels that they have, as long as those are loaded. */
+void cuda_exchange(struct cuda_backend *c, int kernel, struct cuda_tile *other);
 
 /* Launches kernel number `kernel` of the set. */
 int cuda_run(struct cuda_backend *c, int kernel, int64_t x, int y, int z, bool overlap, void **args, struct err *err);

@@ -15,8 +15,8 @@ enum { WANTED_MAX = 96 };
 
 struct wanted {
     char kernel[48], params[PAIRS_TEXT_MAX];
-    struct kernel built;
-    int blocks, rows;
+    struct cuda_tile tile;
+    int rows;
 };
 
 struct cuda_kernels {
@@ -27,7 +27,7 @@ struct cuda_kernels {
     struct pairs sizes;
     wisdom_say *say;
     struct wisdom *wisdom; /* of the generator below; NULL: none */
-    struct gen *wisdom_gen;
+    struct gen *gen;       /* for what is not done by the threads below */
     int count, threads;
     atomic_int next; /* to be built */
     pthread_mutex_t lock;
@@ -61,10 +61,10 @@ void cuda_kernels_free(struct cuda_kernels *s)
     atomic_store(&s->next, WANTED_MAX);
     join(s);
     for (int i = 0; i < s->count; i++)
-        kernel_free(&s->wanted[i].built);
+        kernel_free(&s->wanted[i].tile.built);
     pthread_mutex_destroy(&s->lock);
     wisdom_close(s->wisdom);
-    gen_close(s->wisdom_gen);
+    gen_close(s->gen);
     free(s->set);
     free(s);
 }
@@ -134,39 +134,47 @@ static void add_wisdom(struct cuda_kernels *s, const struct wanted *w, struct pa
         pairs_put(p, found.config.at[i].name, found.config.at[i].value, NULL);
 }
 
-/* One kernel, compiled and loaded. */
-static int build(struct cuda_kernels *s, struct gen *g, struct wanted *w, struct err *err)
+/* A kernel with these parameters, compiled and loaded. */
+static int build(struct cuda_kernels *s, struct gen *g, const char *kernel, const struct gen_param *param, int n,
+                 struct cuda_tile *out, struct err *err)
+{
+    struct gen_gpu facts;
+    int rc = gen_gpu(g, s->gpu, &facts, err);
+    if (rc == 0 && s->dev->wants_source)
+        rc = kernel_get(g, &s->cache, s->dev, kernel, param, n, &out->built, err);
+    else if (rc == 0)
+        rc = kernel_build(g, &s->cache, kernel, s->gpu, param, n, &out->built, err) != 0
+                 ? -1
+                 : kernel_load(&out->built, s->dev, err);
+    if (rc != 0)
+        return -1;
+    struct occupancy o = occupancy_of(&facts, &out->built.gen, &out->built.cubin);
+    out->blocks = o.blocks > 0 ? o.blocks : 1;
+    return 0;
+}
+
+/* One kernel that is wanted. */
+static int build_wanted(struct cuda_kernels *s, struct gen *g, struct wanted *w, struct err *err)
 {
     struct pairs pairs;
     struct gen_param param[PAIRS_MAX];
     if (pairs_parse(&pairs, w->params, err) != 0 || add_set(g, s->set, w->kernel, &pairs, err) != 0)
         return -1;
     add_wisdom(s, w, &pairs);
-    int n = pairs_params(&pairs, param, 0);
-    if (s->dev->wants_source)
-        return kernel_get(g, &s->cache, s->dev, w->kernel, param, n, &w->built, err);
-    return kernel_build(g, &s->cache, w->kernel, s->gpu, param, n, &w->built, err) != 0
-               ? -1
-               : kernel_load(&w->built, s->dev, err);
+    return build(s, g, w->kernel, param, pairs_params(&pairs, param, 0), &w->tile, err);
 }
 
 static void *build_all(void *context)
 {
     struct cuda_kernels *s = context;
     struct gen *g = NULL;
-    struct gen_gpu facts;
     struct err err = {""};
-    bool failed = gen_open(&g, NULL, &err) != 0 || gen_gpu(g, s->gpu, &facts, &err) != 0;
+    bool failed = gen_open(&g, NULL, &err) != 0;
     while (!failed) {
         int i = atomic_fetch_add(&s->next, 1);
         if (i >= s->count)
             break;
-        struct wanted *w = &s->wanted[i];
-        failed = build(s, g, w, &err) != 0;
-        if (!failed) {
-            struct occupancy o = occupancy_of(&facts, &w->built.gen, &w->built.cubin);
-            w->blocks = o.blocks > 0 ? o.blocks : 1;
-        }
+        failed = build_wanted(s, g, &s->wanted[i], &err) != 0;
     }
     pthread_mutex_lock(&s->lock);
     if (failed && !s->failed.msg[0])
@@ -184,7 +192,7 @@ int cuda_kernels_start(struct cuda_kernels *s, const char *set, int threads, str
     struct gen *g = NULL;
     if (gen_open(&g, NULL, err) != 0)
         return -1;
-    s->wisdom_gen = g;
+    s->gen = g;
     if (gen_gpu_name(g, s->dev->facts.name, s->dev->facts.sm, s->gpu, err) != 0 ||
         (s->sizes.n > 0 && !s->dev->wants_source && wisdom_open(&s->wisdom, g, s->gpu, s->say, err) != 0))
         return -1;
@@ -213,9 +221,45 @@ int cuda_kernels_finish(struct cuda_kernels *s, struct err *err)
     return 0;
 }
 
+int cuda_kernels_build(struct cuda_kernels *s, int number, const struct pairs *tile, struct cuda_tile *out,
+                       struct err *err)
+{
+    const struct wanted *w = &s->wanted[number];
+    struct pairs shape;
+    struct gen_param param[2 * PAIRS_MAX];
+    *out = (struct cuda_tile){0};
+    if (pairs_parse(&shape, w->params, err) != 0)
+        return -1;
+    int n = pairs_params(tile, param, pairs_params(&shape, param, 0));
+    if (build(s, s->gen, w->kernel, param, n, out, err) == 0)
+        return 0;
+    kernel_free(&out->built);
+    *out = (struct cuda_tile){0};
+    return -1;
+}
+
+void cuda_kernels_swap(struct cuda_kernels *s, int number, struct cuda_tile *other)
+{
+    struct cuda_tile was = s->wanted[number].tile;
+    s->wanted[number].tile = *other;
+    *other = was;
+}
+
+int cuda_kernels_tile(struct cuda_kernels *s, int number, struct pairs *tile, struct err *err)
+{
+    const struct gen_kernel *k = &s->wanted[number].tile.built.gen;
+    tile->n = 0;
+    for (int i = 0; i < k->nspec; i++) {
+        int kind = gen_has_param(s->gen, k->kernel, k->param[i].name, err);
+        if (kind < 0 || (kind == GEN_TILE && pairs_put_long(tile, k->param[i].name, k->param[i].value, err) != 0))
+            return -1;
+    }
+    return 0;
+}
+
 const struct kernel *cuda_kernels_get(const struct cuda_kernels *s, int number)
 {
-    return &s->wanted[number].built;
+    return &s->wanted[number].tile.built;
 }
 
 int cuda_kernels_wanted(const struct cuda_kernels *s, int number, const char **kernel, const char **params)
@@ -232,5 +276,5 @@ int cuda_kernels_count(const struct cuda_kernels *s)
 
 int cuda_kernels_blocks(const struct cuda_kernels *s, int number)
 {
-    return s->wanted[number].blocks;
+    return s->wanted[number].tile.blocks;
 }

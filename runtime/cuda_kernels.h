@@ -29,6 +29,21 @@ int cuda_kernels_start(struct cuda_kernels *s, const char *set, int threads, str
 /* Waits for them. -1 with the first error. */
 int cuda_kernels_finish(struct cuda_kernels *s, struct err *err);
 
+/* A kernel of the set as it is built, with the blocks a multiprocessor holds of it, at least 1. */
+struct cuda_tile {
+    struct kernel built;
+    int blocks;
+};
+
+/* Builds and loads a kernel of the set, after cuda_kernels_finish, with the given tile parameters, for cuda_kernels_swap; the others are
+ * the kernel's defaults. The caller frees out->built, which is empty where it fails. One thread at a time. */
+int cuda_kernels_build(struct cuda_kernels *s, int number, const struct pairs *tile, struct cuda_tile *out,
+                       struct err *err);
+/* Exchanges what stands in the set for what was built beside it. */
+void cuda_kernels_swap(struct cuda_kernels *s, int number, struct cuda_tile *other);
+/* The tile parameters that a kernel was built with, all of them. One thread at a time. */
+int cuda_kernels_tile(struct cuda_kernels *s, int number, struct pairs *tile, struct err *err);
+
 /* A kernel after cuda_kernels_finish, by the number that cuda_kernels_want gave. Valid until cuda_kernels_free. */
 const struct kernel *cuda_kernels_get(const struct cuda_kernels *s, int number);
 /* Name and parameters of a kernel that is wanted; returns its rows, 0 where it was given none. */

@@ -195,6 +195,75 @@ static void test_graphs(void **state)
     }
 }
 
+/* Kernels exchanged for others of another tile when their graphs are captured, and one of them back: the text after comes out as the CPU's. */
+static void test_exchange(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *kernel, *tile;
+    } with[] = {
+        {"attn_decode", "wp=2 st=3"}, {"attn_merge", "wp=2"}, {"matvec", "wp=2"}, {"attn_prefill", "bm=32 wp=2"}};
+    struct tiny_model t = small_model();
+    struct cascade_params p = small_cascade();
+    struct model m;
+    struct bytes file;
+    struct backend be;
+    struct oracle_llama want, got;
+    struct err err = {""};
+    int32_t tokens[145];
+    static struct cuda_tile other[96];
+    int exchanged = 0;
+    p.stride = 24;
+    tiny_model_open(&t, &m, &file);
+    repeating_tokens(tokens, 145, m.shape.vocab, 77);
+    with_graphs = true;
+    if (backend_run_cpu(&want, &m, &p, tokens, 145, 1, &err) != 0 ||
+        open_emu(&be, &m, &p, true, &(struct backend_options){.half = BACKEND_HALF_FP16, .threads = 1}, &err) != 0 ||
+        llama_feed(&be, &m, &p, tokens, 145, NULL, NULL, &err) != 0)
+        fail_msg("%s", err.msg);
+    struct cuda_backend *c = be.state;
+    int n = cuda_kernels_count(c->kernels);
+    for (int i = 0; i < n; i++)
+        for (size_t k = 0; k < sizeof with / sizeof *with; k++) {
+            const char *kernel, *params;
+            struct pairs tile, now;
+            cuda_kernels_wanted(c->kernels, i, &kernel, &params);
+            if (strcmp(kernel, with[k].kernel) != 0)
+                continue;
+            if (pairs_parse(&tile, with[k].tile, &err) != 0 ||
+                cuda_kernels_build(c->kernels, i, &tile, &other[i], &err) != 0)
+                fail_msg("%s", err.msg);
+            const struct device_kernel *loaded = other[i].built.loaded;
+            cuda_exchange(c, i, &other[i]);
+            assert_ptr_equal(cuda_kernels_get(c->kernels, i)->loaded, loaded);
+            assert_int_equal(cuda_kernels_tile(c->kernels, i, &now, &err), 0);
+            for (int v = 0; v < tile.n; v++)
+                assert_string_equal(pairs_get(&now, tile.at[v].name), tile.at[v].value);
+            assert_null(c->graph);
+            exchanged++;
+        }
+    assert_true(exchanged >= 8);
+    cuda_exchange(c, c->kernel[CK_DECODE], &other[c->kernel[CK_DECODE]]); /* back */
+    struct cuda_tile none;
+    struct pairs odd;
+    assert_int_equal(pairs_parse(&odd, "wp=5", &err), 0);
+    assert_int_equal(cuda_kernels_build(c->kernels, c->kernel[CK_DECODE], &odd, &none, &err), -1);
+    be.reset(&be);
+    if (backend_run(&got, &be, &m, &p, tokens, 145, &err) != 0)
+        fail_msg("%s", err.msg);
+    with_graphs = false;
+    struct llama_difference d = llama_compare(&want, &got, 145);
+    if (d.kept > 0 || !(d.nll < 0.06) || !(d.score < 0.024))
+        fail_msg("%zu places hold another token, likelihoods are %.4f apart, scores %.4f", d.kept, d.nll, d.score);
+    for (int i = 0; i < n; i++)
+        kernel_free(&other[i].built);
+    oracle_llama_free(&got);
+    oracle_llama_free(&want);
+    be.close(&be);
+    model_close(&m);
+    free(file.data);
+}
+
 /* Half-split rotation and biases, partial rotation, other head dimensions. */
 static void test_rotations(void **state)
 {
@@ -392,6 +461,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_weight_types),      cmocka_unit_test(test_graphs),
         cmocka_unit_test(test_rotations),         cmocka_unit_test(test_pick),
         cmocka_unit_test(test_repeated_weights),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_exchange),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
