@@ -152,6 +152,16 @@ static double entry_distance(const struct wisdom_entry *e, const struct gen_para
     return sum;
 }
 
+int wisdom_rank(const struct wisdom_entry *a, const struct wisdom_entry *b)
+{
+    if (!a->measured[0] != !b->measured[0])
+        return a->measured[0] ? 1 : -1;
+    if (!a->step[0] != !b->step[0])
+        return a->step[0] ? 1 : -1;
+    int later = strcmp(a->measured, b->measured);
+    return (later > 0) - (later < 0);
+}
+
 struct candidate {
     const struct wisdom_file *file;
     const struct wisdom_entry *entry;
@@ -166,7 +176,7 @@ static int by_worth(const void *a, const void *b)
         return x->other_gpu ? 1 : -1;
     if (x->distance != y->distance)
         return x->distance > y->distance ? 1 : -1;
-    return -strcmp(x->entry->measured, y->entry->measured); /* a later date first, "" (predicted) last */
+    return -wisdom_rank(x->entry, y->entry);
 }
 
 static int find_candidates(const struct wisdom *w, const char *kernel, const struct gen_param *params, int nparams,
@@ -211,9 +221,9 @@ static void describe(const struct wisdom *w, const char *kernel, const struct ca
     const struct wisdom_entry *e = c->entry;
     pairs_text(&e->shape, shape);
     pairs_text(&found->config, config);
-    snprintf(found->line, sizeof found->line, "%s on %s: %.160s, from %s %.100s (%s; %s %.60s)", kernel, w->gpu.name,
-             config, c->file->gpu, shape, how[found->match], e->measured[0] ? "measured" : "predicted by",
-             e->measured[0] ? e->measured : e->predicted);
+    snprintf(found->line, sizeof found->line, "%s on %s: %.160s, from %s %.100s (%s; %s %.60s%s%s)", kernel,
+             w->gpu.name, config, c->file->gpu, shape, how[found->match], e->measured[0] ? "measured" : "predicted by",
+             e->measured[0] ? e->measured : e->predicted, e->step[0] ? " in the step of " : "", e->step);
 }
 
 void wisdom_best(const struct wisdom *w, const char *kernel, const struct gen_param *params, int nparams,

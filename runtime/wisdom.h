@@ -7,6 +7,7 @@
  *    "entries": [
  *     {"kernel": "attn_prefill", "shape": {"d": "128", "t": "bf16"}, "sizes": {"tokens": "4096", "held": "16448", ...},
  *      "config": {"bm": "128", "bn": "64", ...}, "ms": 3.31, "spread_ms": 0.02, "measured": "2026-11-24", "trials": 612},
+ *     {..., "ms": 0.01, "spread_ms": 0.001, "measured": "2026-11-26", "trials": 40, "step": "llama-3.1-8b q4_0 W=1024", "step_ms": 1.7},
  *     {..., "ms": 9.8, "predicted": "which model", "why": "..."}]}
  *
  * driver, nvrtc and model say what the entries hold for. The runtime only reads such files; tuner/wisdom_write.h makes them. */
@@ -24,6 +25,8 @@ struct wisdom_entry {
     double ms, spread_ms; /* a launch; spread 0 where it is predicted */
     int trials;           /* configs that were measured for it */
     char measured[12];    /* date, "2026-11-24"; "": it is predicted */
+    char step[64];        /* measured again in the decoding step of this model; "": in launches of its own only */
+    double step_ms;       /* that step, with this tile; 0 where `step` is "" */
     char predicted[96];   /* by which model; "": it is measured */
     char why[200];        /* of a prediction: what decides */
 };
@@ -60,6 +63,10 @@ int wisdom_folders(const struct gen *g, char folder[2][600]);
 int wisdom_open(struct wisdom **out, struct gen *g, const char *gpu, wisdom_say *say, struct err *err);
 void wisdom_close(struct wisdom *w);
 
+/* Above 0 where a is worth more than b for the same problem, below 0 the other way round: a measurement more than a prediction, one that was
+ * confirmed in a decoding step more than one of launches alone, whatever their dates; then the later one. */
+int wisdom_rank(const struct wisdom_entry *a, const struct wisdom_entry *b);
+
 enum wisdom_match {
     WISDOM_SAME,    /* same GPU, shape and sizes */
     WISDOM_NEAREST, /* same GPU, the nearest shape that it has */
@@ -71,12 +78,12 @@ struct wisdom_found {
     enum wisdom_match match;
     bool measured;       /* the entry is a measurement, not a prediction */
     struct pairs config; /* tile parameters that the caller has not given; empty for WISDOM_DEFAULT */
-    char line[560];      /* which entry, in words */
+    char line[640];      /* which entry, in words */
 };
 
 /* Look-up for a kernel with the caller's parameters (shape, and tile parameters that are to stay) and sizes, NULL where they are not
  * known. The nearest entry whose config satisfies the restrictions of this GPU wins: same GPU before same compute capability,
- * measured before predicted at equal distance. */
+ * at equal distance the one worth more (wisdom_rank). */
 void wisdom_best(const struct wisdom *w, const char *kernel, const struct gen_param *params, int nparams,
                  const struct pairs *sizes, struct wisdom_found *found);
 

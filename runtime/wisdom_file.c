@@ -72,6 +72,7 @@ static int get_entry(const cJSON *o, struct wisdom_entry *e, struct err *err)
         get_number(o, "ms", true, &e->ms, err) || get_number(o, "spread_ms", false, &e->spread_ms, err) ||
         get_number(o, "trials", false, &trials, err) ||
         get_text(o, "measured", false, e->measured, sizeof e->measured, err) ||
+        get_text(o, "step", false, e->step, sizeof e->step, err) || get_number(o, "step_ms", false, &e->step_ms, err) ||
         get_text(o, "predicted", false, e->predicted, sizeof e->predicted, err) ||
         get_text(o, "why", false, e->why, sizeof e->why, err))
         return -1;
@@ -79,9 +80,11 @@ static int get_entry(const cJSON *o, struct wisdom_entry *e, struct err *err)
     if (!e->measured[0] == !e->predicted[0])
         return err_set(err, "wants either 'measured' or 'predicted'");
     if (e->predicted[0]) /* what only the other kind has */
-        e->spread_ms = e->trials = 0;
+        e->spread_ms = e->trials = e->step[0] = 0;
     else
         e->why[0] = 0;
+    if (!e->step[0])
+        e->step_ms = 0;
     return 0;
 }
 

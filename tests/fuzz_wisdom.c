@@ -92,7 +92,8 @@ static const char wisdom_seed[] =
     "w{\"weir_wisdom\":1,\"sm\":90,\"gpu\":\"h200\",\"title\":\"NVIDIA H200\",\"driver\":\"13.0\",\"nvrtc\":\"13.0\","
     "\"model\":\"m\",\"entries\":["
     "{\"kernel\":\"k\",\"shape\":{\"d\":\"128\",\"t\":\"bf16\"},\"sizes\":{\"tokens\":\"4096\"},\"config\":{\"bm\":"
-    "\"128\",\"bn\":\"64\"},\"ms\":3.31,\"spread_ms\":0.02,\"trials\":612,\"measured\":\"2026-11-24\"},"
+    "\"128\",\"bn\":\"64\"},\"ms\":3.31,\"spread_ms\":0.02,\"trials\":612,\"measured\":\"2026-11-24\","
+    "\"step\":\"m W=1\",\"step_ms\":1.7},"
     "{\"kernel\":\"k\",\"shape\":{},\"sizes\":{},\"config\":{},\"ms\":9.8e0,\"predicted\":\"grid\",\"why\":\"\\u00e4\"}"
     "]}";
 
@@ -163,7 +164,8 @@ static bool same_entry(const struct wisdom_entry *a, const struct wisdom_entry *
     return !strcmp(a->kernel, b->kernel) && pairs_equal(&a->shape, &b->shape) && pairs_equal(&a->sizes, &b->sizes) &&
            pairs_equal(&a->config, &b->config) && same_number(a->ms, b->ms) &&
            same_number(a->spread_ms, b->spread_ms) && a->trials == b->trials && !strcmp(a->measured, b->measured) &&
-           !strcmp(a->predicted, b->predicted) && !strcmp(a->why, b->why);
+           !strcmp(a->step, b->step) && same_number(a->step_ms, b->step_ms) && !strcmp(a->predicted, b->predicted) &&
+           !strcmp(a->why, b->why);
 }
 
 static bool same_trial(const struct trial *a, const struct trial *b)

@@ -166,12 +166,62 @@ static void merging_keeps_what_is_worth_more(void **state)
     wisdom_file_free(&b);
 }
 
+/* An entry that a decoding step has confirmed stays where a search of launches alone comes later; one of a later step takes its place.
+ * Look-up prefers it, and files with and without it are read. */
+static void a_step_is_worth_more(void **state)
+{
+    struct wisdom_file f = {.gpu = "a6000", .sm = 86};
+    struct wisdom_entry old = entry("d=80 t=bf16", "tokens=1024 held=2112", tile_a, 1, "2026-01-02"),
+                        step = entry("d=80 t=bf16", "tokens=1024 held=2112", tile_b, 1, "2026-01-02"), again = old;
+    struct err err = {""};
+    char path[80];
+    (void)state;
+    snprintf(step.step, sizeof step.step, "llama-3.1-8b q4_0 W=1024");
+    step.step_ms = 1.7;
+    snprintf(again.measured, sizeof again.measured, "2026-03-04");
+    again.ms = 0.5;
+    assert_int_equal(wisdom_put(&f, &old, &err), 0);
+    assert_int_equal(wisdom_put(&f, &step, &err), 0);
+    assert_int_equal(wisdom_put(&f, &again, &err), 0);
+    assert_int_equal(f.nentries, 1);
+    assert_string_equal(f.entry[0].step, "llama-3.1-8b q4_0 W=1024");
+    again.ms = 7;
+    snprintf(again.step, sizeof again.step, "another");
+    assert_int_equal(wisdom_put(&f, &again, &err), 0);
+    assert_string_equal(f.entry[0].step, "another");
+    wisdom_file_free(&f);
+
+    write_file("a6000", 86, &step, 1);
+    snprintf(path, sizeof path, "%s/a6000.json", folder);
+    assert_int_equal(wisdom_file_read(path, &f, &err), 0);
+    int at = 0;
+    while (at < f.nentries && !f.entry[at].step[0])
+        at++;
+    assert_true(at < f.nentries);
+    assert_string_equal(f.entry[at].step, step.step);
+    assert_true(f.entry[at].step_ms > 1.69 && f.entry[at].step_ms < 1.71);
+    wisdom_file_free(&f);
+    struct wisdom_found found = look("a6000", "d=80 t=bf16", "tokens=1024 held=2112");
+    assert_non_null(strstr(found.line, "in the step of llama-3.1-8b"));
+
+    /* A prediction has no step, and what another program may write beside it is passed over. */
+    static const char text[] =
+        "{\"weir_wisdom\": 1, \"gpu\": \"a6000\", \"sm\": 86, \"new\": [1], \"entries\": [{\"kernel\": \"k\", "
+        "\"shape\": {}, \"sizes\": {}, \"config\": {}, \"ms\": 1, \"predicted\": \"p\", \"step\": \"m\", "
+        "\"step_ms\": 3, \"new\": {}}]}";
+    assert_int_equal(wisdom_file_parse(text, sizeof text - 1, "x", &f, &err), 0);
+    assert_string_equal(f.entry[0].step, "");
+    assert_true(f.entry[0].step_ms == 0);
+    wisdom_file_free(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nearest_that_fits_wins),
         cmocka_unit_test(damaged_wisdom_is_one_warning),
         cmocka_unit_test(merging_keeps_what_is_worth_more),
+        cmocka_unit_test(a_step_is_worth_more),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -21,10 +21,9 @@ static bool same_key(const struct wisdom_entry *a, const struct wisdom_entry *b)
 /* Whether a is worth more than b, or as much. */
 static bool worth_more(const struct wisdom_entry *a, const struct wisdom_entry *b)
 {
-    if (!a->measured[0] || !b->measured[0])
-        return a->measured[0] || !b->measured[0];
-    int later = strcmp(a->measured, b->measured);
-    return later ? later > 0 : a->ms <= b->ms;
+    int rank = wisdom_rank(a, b);
+    bool alone = a->measured[0] && !a->step[0]; /* of two steps or predictions the new one counts */
+    return rank ? rank > 0 : !alone || a->ms <= b->ms;
 }
 
 int wisdom_put(struct wisdom_file *f, const struct wisdom_entry *e, struct err *err)
@@ -84,6 +83,10 @@ static char *entry_text(const struct wisdom_entry *e)
         cJSON_AddNumberToObject(o, "spread_ms", rounded(e->spread_ms));
         cJSON_AddNumberToObject(o, "trials", e->trials);
         cJSON_AddStringToObject(o, "measured", e->measured);
+        if (e->step[0]) {
+            cJSON_AddStringToObject(o, "step", e->step);
+            cJSON_AddNumberToObject(o, "step_ms", rounded(e->step_ms));
+        }
     } else {
         cJSON_AddStringToObject(o, "predicted", e->predicted);
         if (e->why[0])

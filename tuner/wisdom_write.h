@@ -6,8 +6,8 @@
 #include "runtime/wisdom.h"
 #include "trials.h"
 
-/* Puts an entry in: it takes the place of one for the same kernel, shape and sizes if it is worth more: measured before predicted, then
- * the later date, then the shorter time. */
+/* Puts an entry in: it takes the place of one for the same kernel, shape and sizes if it is worth more: by wisdom_rank, and
+ * of two that were measured alone on one day the shorter. */
 int wisdom_put(struct wisdom_file *f, const struct wisdom_entry *e, struct err *err);
 
 /* Writes a file whole, aside and renamed; entries in order of kernel, shape and sizes, so that it diffs well. */
