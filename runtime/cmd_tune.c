@@ -12,17 +12,20 @@
 #include "cascade_options.h"
 #include "cmd.h"
 #include "cmd_tune_predict.h"
+#include "cmd_tune_step.h"
 #include "model_random.h"
 #include "options.h"
 #include "tune_show.h"
+
+enum step_stage { STEP_ON, STEP_OFF, STEP_ONLY }; /* --step */
 
 enum { WORDS_MAX = 16, PROBLEMS_MAX = 256, GPUS_MAX = TUNE_GPUS_MAX, LEADERS = 32 };
 
 struct tune_command {
     struct cascade_options cascade;
     const char *gpu, *shapes, *model, *weights, *budget, *simulate, *log, *wisdom, *export, *templates, *set;
-    int type, search, seed, replay;
-    bool list, quick, merge, search_given, type_given, predict, validate;
+    int type, search, seed, replay, step;
+    bool list, quick, merge, search_given, type_given, predict, validate, step_given;
     const char *report;
     int compile;
     const char *word[WORDS_MAX];
@@ -112,16 +115,11 @@ static int add_weights(struct tune_command *c, const struct model_shape *shape, 
 /* A model's problems under the cascade that was asked for; else under the default one, and under a long one. */
 static int add_shape(struct tune_command *c, const struct model_shape *shape, const char *type, struct err *err)
 {
-    static const int sizes[][2] = {{2048, 1024}, {16384, 4096}};
-    struct cascade_params p = c->cascade.p;
-    if (c->cascade.window_given)
-        return add_problems(c, shape, type, &p, err);
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        p.window = sizes[i][0];
-        p.stride = sizes[i][1];
-        if (add_problems(c, shape, type, &p, err) != 0)
+    struct cascade_params p[2];
+    int n = tune_cascades(&c->cascade, p);
+    for (int i = 0; i < n; i++)
+        if (add_problems(c, shape, type, &p[i], err) != 0)
             return -1;
-    }
     return 0;
 }
 
@@ -174,6 +172,27 @@ static int read_budget(const struct tune_command *c, struct tune *t, struct err 
     return 0;
 }
 
+/* The last stage: where all kernels are tuned, unless it was asked for or off. A table of trials has no steps. */
+static bool wants_step(const struct tune_command *c)
+{
+    return c->step_given ? c->step != STEP_OFF : c->nwords == 0 && !c->simulate;
+}
+
+static int refine_steps(struct tune_command *c, struct err *err)
+{
+    const struct tune_steps t = {.session = &c->session,
+                                 .cascade = &c->cascade,
+                                 .model = c->model,
+                                 .shapes = c->shapes,
+                                 .weights = c->weights,
+                                 .type = c->type_given ? c->type ? "bf16" : "fp16" : NULL,
+                                 .wisdom = c->wisdom,
+                                 .asked = c->step_given,
+                                 .show = &c->show,
+                                 .stop = &stop};
+    return cmd_tune_steps(&t, err);
+}
+
 static int tune_all(struct tune_command *c, struct err *err)
 {
     struct tune_session *s = &c->session;
@@ -191,9 +210,11 @@ static int tune_all(struct tune_command *c, struct err *err)
     if (s->trials.damaged)
         fprintf(stderr, "weir tune: warning: %s: %d lines are no trials and are left out\n", s->log, s->trials.damaged);
     sigaction(SIGINT, &act, NULL);
-    for (int i = 0; i < c->nproblems && !stop; i++)
+    for (int i = 0; i < c->nproblems && !stop && c->step != STEP_ONLY; i++)
         if (tune_session_run(s, &t, &c->problem[i], tune_show_result, &c->show, err) != 0)
             return CMD_FAILED;
+    if (!stop && wants_step(c) && refine_steps(c, err) != 0)
+        return CMD_FAILED;
     fprintf(stderr, "%swisdom is in %s, trials in %s\n", stop ? "stopped; " : "", s->wisdom, s->log);
     return CMD_OK;
 }
@@ -292,6 +313,8 @@ static int run(struct tune_command *c, struct err *err)
         gpu[ngpus++] = "a100";
         gpu[ngpus++] = "h200";
     }
+    if (c->simulate && c->step_given && c->step != STEP_OFF)
+        return err_set(err, "--step: trials in a file say nothing of a decoding step; it takes a GPU"), CMD_USAGE;
     if (measures && tune_session_measure(&c->session, c->simulate, err) != 0) {
         if (!c->simulate)
             err_prefix(err, "no GPU to measure on (--simulate FILE takes a trial log, --predict needs none)");
@@ -340,6 +363,10 @@ int cmd_tune(int argc, char **argv, struct err *err)
          NULL},
         {"--quick", NULL, OPTION_FLAG, &c.quick, NULL, "a good tile in seconds: a dozen trials of each problem", 0, 0,
          NULL},
+        {"--step", NULL, OPTION_CHOICE, &c.step, "on|off|only",
+         "at the end, the best tiles of a token's kernels inside the model's decoding step; or that alone (on where no "
+         "KERNEL is named)",
+         0, 0, &c.step_given},
         {"--set", NULL, OPTION_TEXT, &c.set, "N=V[,...]", "tile parameters that are not searched", 0, 0, NULL},
         {"--seed", NULL, OPTION_INT, &c.seed, "N", "of the random numbers (1)", 0, INT32_MAX, NULL},
         {"--log", NULL, OPTION_TEXT, &c.log, "FILE",
@@ -372,7 +399,9 @@ int cmd_tune(int argc, char **argv, struct err *err)
             "Finds the best tile of each kernel of a model for a GPU: compiles configs on all cores, checks each "
             "against\n"
             "the oracle, times it, and keeps every trial in a log, from which a rerun goes on. The best go into the\n"
-            "wisdom file that run, chat and bench look into. Without --window: W=2048 with T=1024, and W=16384 with "
+            "wisdom file that run, chat and bench look into. At the end the best few tiles of a token's kernels are "
+            "tried\n"
+            "inside the model's decoding step (--step). Without --window: W=2048 with T=1024, and W=16384 with "
             "T=4096.",
         .group = {{"options", c.table}, {"cascade", c.cascade.table}},
         .word = c.word,

@@ -88,8 +88,8 @@ static int keep_best(struct tune_session *s, const struct tune_state *r, struct 
     return wisdom_file_add(s->wisdom, &head, &e, 1, err);
 }
 
-int tune_session_run(struct tune_session *s, struct tune *t, const struct tune_problem *problem,
-                     void (*tell)(void *user, const struct tune_state *result), void *user, struct err *err)
+static int run(struct tune_session *s, struct tune *t, const struct tune_problem *problem, bool keep,
+               void (*tell)(void *user, const struct tune_state *result), void *user, struct err *err)
 {
     struct tune_space space;
     struct tune_state result;
@@ -103,11 +103,23 @@ int tune_session_run(struct tune_session *s, struct tune *t, const struct tune_p
         status = tune_run(t, &space, predicted, &result, err);
     if (status == 0 && result.trials + result.known > 0) {
         tell(user, &result);
-        status = keep_best(s, &result, err);
+        status = keep ? keep_best(s, &result, err) : 0;
     }
     free(predicted);
     tune_space_close(&space);
     return status;
+}
+
+int tune_session_run(struct tune_session *s, struct tune *t, const struct tune_problem *problem,
+                     void (*tell)(void *user, const struct tune_state *result), void *user, struct err *err)
+{
+    return run(s, t, problem, true, tell, user, err);
+}
+
+int tune_session_try(struct tune_session *s, struct tune *t, const struct tune_problem *problem,
+                     void (*tell)(void *user, const struct tune_state *result), void *user, struct err *err)
+{
+    return run(s, t, problem, false, tell, user, err);
 }
 
 void tune_session_close(struct tune_session *s)

@@ -37,6 +37,10 @@ int tune_session_log(struct tune_session *s, struct err *err);
 int tune_session_run(struct tune_session *s, struct tune *t, const struct tune_problem *problem,
                      void (*tell)(void *user, const struct tune_state *result), void *user, struct err *err);
 
+/* The same for the log alone: wisdom stays as it is. */
+int tune_session_try(struct tune_session *s, struct tune *t, const struct tune_problem *problem,
+                     void (*tell)(void *user, const struct tune_state *result), void *user, struct err *err);
+
 /* Closes meter and log. */
 void tune_session_close(struct tune_session *s);
 

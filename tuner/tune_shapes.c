@@ -10,7 +10,7 @@ enum { COPY_PIECES = 1 << 25 /* of 16 bytes: 512 MB */ };
 struct sizes_from {
     const struct model_shape *shape;
     const struct cascade_params *p;
-    int sms;
+    int sms, rows; /* rows: of a product */
 };
 
 static int put(struct pairs *sizes, struct err *err, int n, const char *const *name, const long *value)
@@ -40,6 +40,8 @@ static int sizes_of(const char *kernel, const struct sizes_from *f, struct pairs
                    (long[]){T, held, heads, cascades}) == 0
                    ? 1
                    : -1;
+    if (!strcmp(kernel, "matvec"))
+        return put(sizes, err, 1, (const char *const[]){"rows"}, (long[]){f->rows}) == 0 ? 1 : -1;
     if (!strcmp(kernel, "attn_decode"))
         return put(sizes, err, 2, (const char *const[]){"keys", "kv_heads"}, (long[]){keys, kv}) == 0 ? 1 : -1;
     if (!strcmp(kernel, "attn_merge"))
@@ -62,16 +64,16 @@ static int sizes_of(const char *kernel, const struct sizes_from *f, struct pairs
     return 0;
 }
 
-int tune_problems_of(const struct model_shape *shape, const struct cascade_params *p, const char *type, int sms,
-                     struct tune_problem *out, struct err *err)
+static int problems_of(const struct model *m, const struct cascade_params *p, const char *type, int sms,
+                       struct tune_problem *out, struct err *err)
 {
-    struct model m = {.shape = *shape};
     struct model_kernels list;
     int n = 0;
-    if (model_kernels(&list, &m, p, type, err) != 0)
+    if (model_kernels(&list, m, p, type, err) != 0)
         return -1;
     for (int i = 0; i < list.n; i++) {
-        int has = sizes_of(list.at[i].kernel, &(struct sizes_from){shape, p, sms}, &out[n].sizes, err);
+        const struct sizes_from from = {&m->shape, p, sms, list.at[i].rows};
+        int has = sizes_of(list.at[i].kernel, &from, &out[n].sizes, err);
         if (has < 0)
             return -1;
         if (has == 0)
@@ -80,6 +82,22 @@ int tune_problems_of(const struct model_shape *shape, const struct cascade_param
         out[n++].shape = list.at[i].shape;
     }
     return n;
+}
+
+int tune_problems_of(const struct model_shape *shape, const struct cascade_params *p, const char *type, int sms,
+                     struct tune_problem *out, struct err *err)
+{
+    return problems_of(&(struct model){.shape = *shape}, p, type, sms, out, err);
+}
+
+int tune_step_problems(const struct model *m, const struct cascade_params *p, const char *type, int sms,
+                       struct tune_problem *out, struct err *err)
+{
+    int n = problems_of(m, p, type, sms, out, err), kept = 0;
+    for (int i = 0; i < n; i++)
+        if (!pairs_get(&out[i].sizes, "tokens") && strcmp(out[i].kernel, "stream_copy") != 0)
+            out[kept++] = out[i];
+    return n < 0 ? -1 : kept;
 }
 
 int tune_products_of(const struct model_shape *s, const enum quant_type weights[TUNE_PRODUCTS], const char *type,

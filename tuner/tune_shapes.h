@@ -14,6 +14,11 @@ enum { TUNE_PROBLEMS_MAX = MODEL_KERNELS_MAX };
 int tune_problems_of(const struct model_shape *shape, const struct cascade_params *p, const char *type, int sms,
                      struct tune_problem *out, struct err *err);
 
+/* The problems of a model, its products among them, that are a token's and no chunk's: what its decoding step may launch. Otherwise
+ * as above. */
+int tune_step_problems(const struct model *m, const struct cascade_params *p, const char *type, int sms,
+                       struct tune_problem *out, struct err *err);
+
 /* The products of one token with a model's matrices: q|k|v, output, gate|up, down, vocabulary. */
 enum { TUNE_PRODUCTS = 5 };
 
