@@ -172,10 +172,10 @@ static int read_budget(const struct tune_command *c, struct tune *t, struct err 
     return 0;
 }
 
-/* The last stage: where all kernels are tuned, unless it was asked for or off. A table of trials has no steps. */
+/* The last stage: where all kernels are tuned with time to spare, unless it was asked for or off. A table of trials has no steps. */
 static bool wants_step(const struct tune_command *c)
 {
-    return c->step_given ? c->step != STEP_OFF : c->nwords == 0 && !c->simulate;
+    return c->step_given ? c->step != STEP_OFF : c->nwords == 0 && !c->quick && !c->simulate;
 }
 
 static int refine_steps(struct tune_command *c, struct err *err)
@@ -364,8 +364,8 @@ int cmd_tune(int argc, char **argv, struct err *err)
         {"--quick", NULL, OPTION_FLAG, &c.quick, NULL, "a good tile in seconds: a dozen trials of each problem", 0, 0,
          NULL},
         {"--step", NULL, OPTION_CHOICE, &c.step, "on|off|only",
-         "at the end, the best tiles of a token's kernels inside the model's decoding step; or that alone (on where no "
-         "KERNEL is named)",
+         "at the end, the best tiles of a token's kernels inside the model's decoding step; or that alone "
+         "(on; off with --quick or a KERNEL)",
          0, 0, &c.step_given},
         {"--set", NULL, OPTION_TEXT, &c.set, "N=V[,...]", "tile parameters that are not searched", 0, 0, NULL},
         {"--seed", NULL, OPTION_INT, &c.seed, "N", "of the random numbers (1)", 0, INT32_MAX, NULL},
