@@ -76,6 +76,9 @@ static void right_kernels_pass(void **state)
         {"attn_score_reduce", "reduce=mean", "tokens=40 held=128 heads=2 cascades=1", "wp=2"},
         {"attn_decode", "d=64 g=3 t=bf16", "keys=265 kv_heads=1", "bn=48 wp=3 st=2 qr=0 cg=2 bs=1"},
         {"attn_merge", "d=64 r=3 reduce=mean t=bf16", "keys=265 cascades=1 splits=4", "wp=8 u=1 bs=1"},
+        {"attn_decode", "d=64 g=1 t=bf16", "keys=133 kv_heads=1", "bn=32 wp=2"}, /* 64 in spans of 8 */
+        {"attn_merge", "d=64 r=1 reduce=mean t=bf16", "keys=164 cascades=1 splits=2",
+         "wp=4"}, /* of no cascade in steps */
         {"cascade_update", "d=64 b=16 t=bf16", "tokens=64 moved=56 kv_heads=1", "wp=2 u=2 sl=2"},
         {"stream_copy", "t=bf16", "n=1000", "wp=4 u=1"},
         {"matvec", "n=512 w=q4_0 norm=1 to=gate t=fp16", "rows=40", "wp=4 sk=2 st=3"},

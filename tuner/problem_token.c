@@ -57,14 +57,28 @@ static int layers_for(size_t least, size_t keys, size_t key)
     return layers < FEWEST_LAYERS ? FEWEST_LAYERS : layers > MOST_LAYERS ? MOST_LAYERS : (int)layers;
 }
 
+/* The window that makes a token see so many keys: half a span is pending, and the token itself is one. Of the cascade only the keys are
+ * known, and only they count: it takes the largest span that fits, as a default one does, and one step where no other divides the window. */
+static int window_of(struct cascade_params *p, int keys)
+{
+    for (;; p->span /= 2) {
+        int window = keys - p->sinks - p->span / 2 - 1;
+        if (window > 0 && window % (p->subcaches * p->span) == 0)
+            return window;
+        if (p->span == 1) {
+            p->subcaches = 1;
+            return window;
+        }
+    }
+}
+
 static int open_big(struct token_problem *c, struct err *err)
 {
     const struct pairs *sizes = &c->p.what.sizes, *shape = &c->p.what.shape;
     struct bench *b = &c->p.bench;
-    int keys = (int)pairs_long(sizes, "keys", 0), sinks = b->cascade.p.sinks, span = b->cascade.p.span;
+    int keys = (int)pairs_long(sizes, "keys", 0), window = window_of(&b->cascade.p, keys);
     b->kv_heads = (int)pairs_long(sizes, "kv_heads", pairs_long(sizes, "cascades", 0));
     b->heads = b->kv_heads * (int)pairs_long(shape, "g", pairs_long(shape, "r", 0));
-    int window = keys - sinks - span / 2 - 1; /* half a span is pending, and the token itself */
     if (b->heads < 1 || window < 1)
         return err_set(err, "%s: no token has keys=%d over %d key heads", c->p.what.kernel, keys, b->kv_heads);
     size_t least = b->dev.elapsed ? PROBLEM_CHAIN_BYTES : 1; /* where nothing is timed, few layers will do */
