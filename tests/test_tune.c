@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "emu/emu.h"
+#include "sanitized.h"
 #include "tuner/bench.h"
 #include "tuner/formats.h"
 #include "tuner/tune.h"
@@ -179,7 +180,7 @@ static void hangs_and_crashes_are_trials(void **state)
     struct rig rig;
     struct tune_state r;
     int counts[6] = {0};
-    rig_open(&rig, "n=8000", "hang.jsonl", open_emulated, 4);
+    rig_open(&rig, "n=8000", "hang.jsonl", open_emulated, SANITIZED ? 20 : 4);
     struct tune t = {.search = SEARCH_EXHAUSTIVE};
     rig_run(&rig, &t, &r);
     assert_int_equal(r.trials, rig.space.nvalid);
