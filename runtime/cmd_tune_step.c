@@ -247,7 +247,8 @@ static int refine_case(struct steps *s, struct step_case *c, struct err *err)
     for (int i = 0; i < c->n; i++)
         kernel[i].problem = c->problem[i];
     options.half = !strcmp(half_of(s, c->model), "bf16") ? BACKEND_HALF_BF16 : BACKEND_HALF_FP16;
-    const struct step_model what = {.model = c->model, .p = &c->p, .o = &options, .wisdom = s->t->wisdom};
+    const struct step_model what = {
+        .model = c->model, .p = &c->p, .o = &options, .wisdom = s->t->wisdom, .open_device = s->t->open_device};
     progress_line("step of %s: opening the model", c->name);
     if (step_meter_device_open(&m, &what, kernel, c->n, err) != 0) {
         free(r);

@@ -18,6 +18,7 @@ struct tune_steps {
     bool asked; /* by name: a model that cannot be measured is an error then, else a line on stderr */
     struct tune_show *show;
     volatile sig_atomic_t *stop;
+    int (*open_device)(struct device *dev, struct err *err); /* where the steps run; NULL: GPU 0 */
 };
 
 /* Kernels that the log has no trial of are searched first, quickly. Prints a table for each model and window, and keeps what was found as

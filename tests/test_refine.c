@@ -15,6 +15,7 @@
 #include "emu/emu.h"
 #include "gguf_writer.h"
 #include "graph_device.h"
+#include "runtime/cmd_tune_step.h"
 #include "tuner/refine.h"
 #include "tuner/tune_shapes.h"
 
@@ -370,10 +371,33 @@ static void exchange(struct step_meter *m, int i, const char *with, struct step_
         fail_msg("%s", err.msg);
 }
 
-static void tiles_are_exchanged_in_a_real_step(void **state)
+/* A tiny model with heads of 64 elements, and a cascade that it fills soon. */
+static struct tiny_model tiny(struct cascade_options *o)
 {
     struct tiny_model t = tiny_model_defaults();
-    struct cascade_params p = cascade_defaults();
+    struct err err = {""};
+    t.layers = 1;
+    t.heads = 2;
+    t.kv_heads = 1;
+    t.head_dim = 64;
+    t.type = t.embed_type = QUANT_BF16;
+    cascade_options_init(o);
+    o->p.sinks = 4;
+    o->p.subcaches = 3;
+    o->p.window = 48;
+    o->p.span = 4;
+    o->p.stride = 24;
+    o->window_given = o->span_given = o->subcaches_given = true;
+    if (cascade_options_finish(o, 0, &err) != 0)
+        fail_msg("%s", err.msg);
+    return t;
+}
+
+static void tiles_are_exchanged_in_a_real_step(void **state)
+{
+    struct cascade_options cascade;
+    struct tiny_model t = tiny(&cascade);
+    struct cascade_params p = cascade.p;
     struct tune_problem all[TUNE_PROBLEMS_MAX];
     struct step_kernel kernel[STEP_KERNELS_MAX] = {0};
     struct step_meter m;
@@ -383,16 +407,6 @@ static void tiles_are_exchanged_in_a_real_step(void **state)
     struct err err = {""};
     int product = -1, attention = -1, launched = 0;
     (void)state;
-    t.layers = 1;
-    t.heads = 2;
-    t.kv_heads = 1;
-    t.head_dim = 64;
-    t.type = t.embed_type = QUANT_BF16;
-    p.sinks = 4;
-    p.subcaches = 3;
-    p.window = 48;
-    p.span = 4;
-    p.stride = 24;
     tiny_model_open(&t, &model, &file);
     int n = tune_step_problems(&model, &p, "bf16", 1, all, &err);
     assert_int_equal(n, 7); /* five products, attn_decode, attn_merge */
@@ -448,6 +462,78 @@ static void tiles_are_exchanged_in_a_real_step(void **state)
     free(file.data);
 }
 
+/* weir tune --step only, from a trial log to wisdom: the vocabulary's product gets another tile, attn_decode, tried as well, keeps its own,
+ * what has one tile in the log is left alone. */
+static void what_a_step_finds_is_wisdom(void **state)
+{
+    struct cascade_options cascade;
+    struct tiny_model t = tiny(&cascade);
+    struct tune_session s = {0};
+    struct tune_show show = {0};
+    struct tune_problem all[TUNE_PROBLEMS_MAX];
+    struct wisdom_file found;
+    struct model m;
+    struct err err = {""};
+    volatile sig_atomic_t stop = 0;
+    char model[80], log[80], wisdom[80];
+    (void)state;
+    snprintf(model, sizeof model, "%s/tiny.gguf", folder);
+    snprintf(log, sizeof log, "%s/step.jsonl", folder);
+    snprintf(wisdom, sizeof wisdom, "%s/wisdom.json", folder);
+    tiny_model_file(&t, model);
+    if (gen_open(&s.gen, NULL, &err) != 0 || model_open(&m, model, &err) != 0 ||
+        tune_session_gpu(&s, "h200", &err) != 0)
+        fail_msg("%s", err.msg);
+    tune_session_paths(&s, log, wisdom, true, false);
+    if (tune_session_log(&s, &err) != 0)
+        fail_msg("%s", err.msg);
+    int n = tune_step_problems(&m, &cascade.p, "bf16", s.facts.sms, all, &err);
+    assert_int_equal(n, 7);
+    for (int i = 0; i < n; i++) {
+        struct tune_space space;
+        struct pairs usual;
+        char text[PAIRS_TEXT_MAX];
+        const char *to = pairs_get(&all[i].shape, "to");
+        bool product = to && !strcmp(to, "f32"), attention = !strcmp(all[i].kernel, "attn_decode");
+        if (tune_space_open(&space, s.gen, s.gpu, &all[i], NULL, &err) != 0)
+            fail_msg("%s", err.msg);
+        tune_space_config(&space, space.by_default, &usual);
+        pairs_text(&usual, text);
+        put_trial(&s.trials, &space, text, 0.010, 1, TRIAL_CORRECT, NULL);
+        if (product || attention) {
+            pairs_put(&usual, "wp", product ? "4" : "2", &err);
+            pairs_text(&usual, text);
+            put_trial(&s.trials, &space, text, 0.011, 2, TRIAL_CORRECT, NULL);
+        }
+        tune_space_close(&space);
+    }
+    model_close(&m);
+    if (tune_session_measure(&s, log, &err) != 0)
+        fail_msg("%s", err.msg);
+    const struct tune_steps steps = {.session = &s,
+                                     .cascade = &cascade,
+                                     .model = model,
+                                     .wisdom = wisdom,
+                                     .asked = true,
+                                     .show = &show,
+                                     .stop = &stop,
+                                     .open_device = open_clocked};
+    if (cmd_tune_steps(&steps, &err) != 0 || wisdom_file_read(wisdom, &found, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(found.nentries, 2);
+    for (int i = 0; i < 2; i++) {
+        bool product = !strcmp(found.entry[i].kernel, "matvec");
+        assert_true(product || !strcmp(found.entry[i].kernel, "attn_decode"));
+        assert_int_equal(pairs_long(&found.entry[i].config, "wp", 0), 4); /* no more 8; and no 2 */
+        assert_string_equal(found.entry[i].step, "tiny.gguf W=48");
+        assert_true(fabs(found.entry[i].ms - (product ? 0.011 : 0.010)) < 1e-9);
+        assert_true(found.entry[i].step_ms > 1);
+    }
+    wisdom_file_free(&found);
+    tune_session_close(&s);
+    gen_close(s.gen);
+}
+
 static void a_model_that_cannot_be_opened_is_an_error(void **state)
 {
     struct tiny_model t = tiny_model_defaults(); /* heads of 16 elements */
@@ -476,6 +562,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_stop_keeps_what_was_found),
         cmocka_unit_test(leaders_of_each_kind_are_tried),
         cmocka_unit_test(tiles_are_exchanged_in_a_real_step),
+        cmocka_unit_test(what_a_step_finds_is_wisdom),
         cmocka_unit_test(a_model_that_cannot_be_opened_is_an_error),
     };
     if (argc > 1)
