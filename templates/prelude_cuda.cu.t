@@ -239,6 +239,14 @@ DEVICE void mma_m16n8k16(float c[4], const unsigned a[4], const unsigned b[2])
 /* Between blocks: integers only, so that every sum keeps its order. */
 DEVICE unsigned atomic_add_u(unsigned *p, unsigned v) { return atomicAdd(p, v); }
 DEVICE void fence_device(void) { __threadfence(); }
+/* The same between fences: who meets here publishes what it wrote, and what others of its block had written at a barrier before, to
+ * those that meet later; they read it with the _l2 loads or cp_async. */
+DEVICE unsigned atomic_meet_u(unsigned *p, unsigned v)
+{
+    unsigned r;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(r) : "l"(p), "r"(v) : "memory");
+    return r;
+}
 
 /* Kernels in a row on sm_90: let the next one start early; wait for all that the one before wrote. No effect elsewhere, nor
  * where the launch did not ask for it. */

@@ -141,6 +141,9 @@ extern void emu_mma(float *c, const unsigned *a, const unsigned *b, int bf16, co
 /* Between blocks: integers only. */
 extern unsigned emu_atomic_add_u(unsigned *p, unsigned v, const char *at);
 #define atomic_add_u(p, v) emu_atomic_add_u(p, v, EMU_AT)
-#define fence_device() ((void)0)
+extern void emu_fence_device(void);
+extern unsigned emu_atomic_meet_u(unsigned *p, unsigned v, const char *at);
+#define fence_device() emu_fence_device()
+#define atomic_meet_u(p, v) emu_atomic_meet_u(p, v, EMU_AT)
 #define grid_launch_next() ((void)0)
 #define grid_wait() ((void)0)

@@ -222,7 +222,10 @@ static const char barriers[] =
     "    if (tid() == 0)\n"
     "        s[0] = atomic_add_u(count, 1);\n"
     "    sync_block();\n"
-    "    if (s[0] == (unsigned)nbid_x() - 1 && tid() == 0)\n"
+    "    if (s[0] != (unsigned)nbid_x() - 1)\n"
+    "        return;\n"
+    "    fence_device();\n"
+    "    if (tid() == 0)\n"
     "        out[last] = out[0] + out[(nbid_x() - 1) * 128];\n"
     "}\n";
 
@@ -396,6 +399,54 @@ static void test_mistakes(void **state)
     f->dev.unload(&f->dev, k);
 }
 
+/* Blocks write, meet at a counter, and the last of them reads what all wrote. */
+static const char meeting[] = "KERNEL(meeting, 64, 1)(int which, unsigned *out, unsigned *count)\n"
+                              "{\n"
+                              "    unsigned *s = (unsigned *)smem(), sum = 0;\n"
+                              "    out[(1 + bid_x()) * 64 + tid()] = 1;\n"
+                              "    if (which == 1) fence_device();\n"
+                              "    if (which != 3) sync_block();\n"
+                              "    if (tid() == 0) {\n"
+                              "        if (which != 1 && which != 2 && which != 4) fence_device();\n"
+                              "        s[0] = which == 2 ? atomic_meet_u(count, 1) : atomic_add_u(count, 1);\n"
+                              "        if (which != 1 && which != 2 && which != 5) fence_device();\n"
+                              "    }\n"
+                              "    sync_block();\n"
+                              "    if (s[0] != (unsigned)nbid_x() - 1)\n"
+                              "        return;\n"
+                              "    if (which == 1) fence_device();\n"
+                              "    for (int i = 1; i <= nbid_x(); i++)\n"
+                              "        sum += out[i * 64 + (tid() ^ 33)];\n"
+                              "    out[tid()] = sum;\n"
+                              "}\n";
+
+/* Right are fences of the thread that counts, fences of all threads on the far sides of the barriers, and an atomic that has its own
+ * fences; wrong no barrier before it, and no fence before or behind it. */
+static void test_blocks_meet(void **state)
+{
+    struct fixture *f = *state;
+    struct device_kernel *k = load(f, "bf16", "meeting", meeting);
+    unsigned zero = 0, out[64];
+    for (int which = 0; which < 6; which++)
+        for (int s = EMU_FORWARD; s <= EMU_RANDOM; s++) {
+            devptr pout = put(&f->dev, NULL, 4 * sizeof out), count = put(&f->dev, &zero, sizeof zero);
+            struct launch l = {{3, 1, 1}, 64, 512, (void *[]){&which, &pout, &count}, false};
+            struct err err = {""};
+            emu_set_schedule(&f->dev, s, 7);
+            int rc = f->dev.launch(&f->dev, k, &l, &err);
+            if (which < 3 ? rc != 0 : rc == 0 || !strstr(err.msg, "which another block of this launch writes"))
+                fail_msg("way %d in schedule %d: %s", which, s, rc ? err.msg : "no race was found");
+            if (rc == 0) {
+                get(&f->dev, out, pout, sizeof out);
+                for (int i = 0; i < 64; i++)
+                    assert_int_equal(out[i], 3);
+            }
+            f->dev.release(&f->dev, pout);
+            f->dev.release(&f->dev, count);
+        }
+    f->dev.unload(&f->dev, k);
+}
+
 static void test_host_side(void **state)
 {
     struct fixture *f = *state;
@@ -485,6 +536,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_barriers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ucontext, setup, teardown),
         cmocka_unit_test_setup_teardown(test_mistakes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_blocks_meet, setup, teardown),
         cmocka_unit_test_setup_teardown(test_host_side, setup, teardown),
         cmocka_unit_test_setup_teardown(test_same_words, setup, teardown),
     };

@@ -216,6 +216,19 @@ unsigned emu_atomic_add_u(unsigned *p, unsigned v, const char *at)
     return old;
 }
 
+void emu_fence_device(void)
+{
+    order_fence(emu_run, emu_run->current);
+}
+
+unsigned emu_atomic_meet_u(unsigned *p, unsigned v, const char *at)
+{
+    emu_fence_device();
+    unsigned old = emu_atomic_add_u(p, v, at);
+    emu_fence_device();
+    return old;
+}
+
 float emu_fp16_to_float(unsigned short h)
 {
     return fp16_to_float(h);

@@ -46,6 +46,10 @@ void emu_ldmatrix(unsigned *r, const void *row, int matrices, int trans, const c
 void emu_mma(float *c, const unsigned *a, const unsigned *b, int bf16, const char *at);
 unsigned emu_atomic_add_u(unsigned *p, unsigned v, const char *at);
 
+/* A fence, and an atomic add between two of them. */
+void emu_fence_device(void);
+unsigned emu_atomic_meet_u(unsigned *p, unsigned v, const char *at);
+
 /* Conversions, to nearest even. */
 float emu_fp16_to_float(unsigned short h);
 unsigned short emu_float_to_fp16(float v);

@@ -8,7 +8,7 @@
  * the error of launch(), naming kernel, block, thread and source line:
  *   - shared or device memory accessed out of bounds, misaligned, after release, or read before anything was written to it;
  *   - two accesses to the same bytes, one of them a write, with no barrier that orders them (shared memory: exact; device
- *     memory: within a block, and between blocks of one launch that have not met at an atomic);
+ *     memory: within a block, and between blocks of one launch that no fences and atomic order);
  *   - shared memory touched while a cp.async that nobody waited for is under way to it;
  *   - lanes of a warp at different collectives, barriers that some threads never reach, threads that have exited;
  *   - wild pointers, divisions by zero, array indices and shifts out of range, kernels that never end.

@@ -84,7 +84,6 @@ struct run {
     /* block */
     unsigned bid[3];
     uint32_t serial, launch_first; /* number of the block among all that ever ran; of the launch's first */
-    bool acquired;                 /* has done an atomic in this launch: may see what other blocks wrote */
     struct warp warp[MAX_WARPS];
     struct thread thread[MAX_THREADS];
     int current; /* thread that runs, or -1 */
@@ -142,5 +141,15 @@ void shadow_copy_begin(void *p, struct place where);
 void shadow_copy_end(void *p);
 /* Clocks of the warps in the set (bit w) have met at a barrier. */
 void shadow_join(struct run *r, uint32_t warps);
+
+/* order.c: which accesses of other blocks of the launch a thread may follow. */
+void order_begin_launch(void);
+void order_begin_block(void);
+/* Thread t of the running block fences, or does an atomic in device memory; -1 when memory is out. */
+void order_fence(struct run *r, int t);
+int order_atomic(struct run *r, int t);
+/* Whether thread t sees what other blocks have published; and so that access s of the block with this number. */
+bool order_acquired(const struct run *r, int t);
+bool order_sees(const struct run *r, int t, uint32_t serial, stamp s);
 
 #endif

@@ -239,9 +239,10 @@ static int pick_warp(struct run *r, int last)
 static int run_block(struct run *r)
 {
     r->serial++;
-    r->acquired = r->opened = false;
+    r->opened = false;
     r->stats.blocks++;
     shadow_begin_block(r);
+    order_begin_block();
     for (int w = 0; w < r->nwarps; w++) {
         struct warp *wp = &r->warp[w];
         int left = (int)r->threads - w * WARP;
@@ -289,6 +290,7 @@ int run_grid(struct run *r)
     }
     r->expired = false;
     r->launch_first = r->serial + 1;
+    order_begin_launch();
     r->failed = false;
     r->stats.launches++;
     int rc = 0;

@@ -5,12 +5,12 @@
 #include <string.h>
 
 #include "memory.h"
+#include "stamp.h"
 
 /* The history of memory, two bytes at a time. An access is ordered after an earlier one when the barriers between them say so
  * (vector clocks, one entry a warp; lanes of one warp are ordered by sync_warp and by barriers only: shuffles, votes and mma
  * order no memory). Every kernel access comes through here, so this is the emulator's hottest code. */
 
-enum { EPOCH_SHIFT = 11, MULTI_BIT = 1 << 10 }; /* stamp: epoch, "more lanes than this one", warp, lane */
 enum { BYTES_WRITTEN = 3, COPY_UNDER_WAY = 4 };
 static const uint64_t FLAG = (uint64_t)1 << 63;
 
@@ -24,27 +24,6 @@ static bool found(const char *fmt, ...)
     vsnprintf(problem, sizeof problem, fmt, ap);
     va_end(ap);
     return false;
-}
-
-static inline int stamp_thread(stamp s)
-{
-    return (int)(s & 0x3ff);
-}
-
-static inline stamp make_stamp(const struct run *r, int t)
-{
-    int w = t / WARP;
-    return r->warp[w].clock[w] << EPOCH_SHIFT | (stamp)t;
-}
-
-/* Whether nothing orders thread t's access now after the access s. */
-static inline bool unordered(const struct run *r, int t, stamp s)
-{
-    int w = t / WARP, v = stamp_thread(s) / WARP;
-    uint32_t epoch = s >> EPOCH_SHIFT;
-    if (v != w)
-        return r->warp[w].clock[v] <= epoch;
-    return epoch == r->warp[w].clock[w] && ((s & MULTI_BIT) || stamp_thread(s) != t);
 }
 
 void shadow_join(struct run *r, uint32_t warps)
@@ -129,16 +108,18 @@ static bool check_shared(struct run *r, int t, size_t offset, size_t bytes, enum
     return true;
 }
 
-/* Two accesses of blocks of one launch may follow each other only over an atomic; within a block, over a barrier. */
+/* Two accesses of blocks of one launch may follow each other only over fences and an atomic; within a block, over a barrier. */
 static bool check_global_cell(struct run *r, int t, struct allocation *a, size_t i, enum access kind)
 {
     struct global_cell *c = &a->cell[i];
     uint32_t wrote = (uint32_t)(c->write >> 32) & 0x7fffffff, read = (uint32_t)(c->read >> 32) & 0x7fffffff;
     bool both_atomic = kind == ATOMIC && (c->write & FLAG);
     if (wrote >= r->launch_first && !both_atomic) {
-        if (wrote != r->serial && !r->acquired)
-            return found("race: %s byte %zu of device memory (%zu bytes), which another block of this launch writes",
-                         verb(kind), 2 * i, a->bytes);
+        if (wrote != r->serial && !order_sees(r, t, wrote, (stamp)c->write))
+            return found(
+                "race: %s byte %zu of device memory (%zu bytes), which another block of this launch writes; no "
+                "fences and atomic are between them",
+                verb(kind), 2 * i, a->bytes);
         if (wrote == r->serial && unordered(r, t, (stamp)c->write))
             return found(
                 "race: %s byte %zu of device memory (%zu bytes), which thread %d writes with no barrier between them",
@@ -156,7 +137,11 @@ static bool check_global_cell(struct run *r, int t, struct allocation *a, size_t
         return true;
     }
     if (read >= r->launch_first) {
-        if ((read != r->serial || (c->read & FLAG)) && !r->acquired)
+        if (read != r->serial && !order_sees(r, t, read, (stamp)c->read))
+            return found("race: %s byte %zu of device memory (%zu bytes), which another block of this launch reads; no "
+                         "fences and atomic are between them",
+                         verb(kind), 2 * i, a->bytes);
+        if (read == r->serial && (c->read & FLAG) && !order_acquired(r, t))
             return found("race: %s byte %zu of device memory (%zu bytes), which another block of this launch reads",
                          verb(kind), 2 * i, a->bytes);
         if (read == r->serial && unordered(r, t, (stamp)c->read))
@@ -224,10 +209,10 @@ void shadow_access(const void *p, size_t bytes, enum access kind, struct place w
     struct run *r = emu_run;
     if (r->expired)
         run_fail(where.at, where.pc, "the launch does not end within %g s", r->seconds);
-    if (kind == ATOMIC)
-        r->acquired = true;
     if (!check(r, r->current, p, bytes, kind))
         run_fail(where.at, where.pc, "%s", problem);
+    if (kind == ATOMIC && r->races && !near_shared(r, p) && order_atomic(r, r->current) != 0)
+        run_fail(where.at, where.pc, "the emulator is out of memory (atomics between blocks)");
 }
 
 int shadow_read_row(struct run *r, int t, const void *p, size_t bytes, const char *at)
