@@ -18,7 +18,13 @@ int attn_decode_share(const struct gen_kernel *k, int resident)
     return share > 0 && share < resident ? share : resident;
 }
 
-int attn_merge_slices(const struct gen_kernel *k, int sms, int cascades, int keys)
+int attn_decode_layers(int layers, int heads, int stride)
+{
+    const int room = 4 << 20; /* floats: an A100 has 40 MB of L2, and weights and caches pass through it */
+    return between(room / heads / stride, 1, layers);
+}
+
+int attn_decode_slices(const struct gen_kernel *k, int sms, int cascades, int keys)
 {
     int rows = (int)k->threads * (int)gen_value(k, "u"), least = (int)gen_value(k, "bs") * sms / cascades;
     return between(keys / rows + 1, least, 8 * sms / cascades + 1);

@@ -44,7 +44,7 @@ static int find_problems(struct autotune *a, const struct model *m, const struct
     struct wisdom *w = NULL;
     const char *type = backend_cuda_type(m);
     int products = tune_products_of_model(m, type, all, err), /* first: of a token they take most */
-        others = products < 0 ? -1 : tune_problems_of(&m->shape, p, type, s->facts.sms, all + products, err);
+        others = products < 0 ? -1 : tune_problems_of(&m->shape, p, type, all + products, err);
     int n = products + others;
     if (others < 0 || wisdom_open(&w, s->gen, s->gpu, cmd_say, err) != 0)
         return -1;

@@ -287,7 +287,7 @@ static int want_kernels(struct cuda_backend *c, struct err *err)
     k[CK_REDUCE] = cuda_kernels_want(s, err, "attn_score_reduce", "reduce=%s", reduce);
     k[CK_UPDATE] = cuda_kernels_want(s, err, "cascade_update", "d=%d b=%d t=%s", d, c->p.span, t);
     k[CK_DECODE] = cuda_kernels_want(s, err, "attn_decode", "d=%d g=%d t=%s", d, c->group, t);
-    k[CK_MERGE] = cuda_kernels_want(s, err, "attn_merge", "d=%d r=%d reduce=%s t=%s", d, c->reduced, reduce, t);
+    k[CK_DECODE_SCORES] = cuda_kernels_want(s, err, "attn_decode_scores", "r=%d reduce=%s", c->reduced, reduce);
     k[CK_LIKELIHOOD] = cuda_kernels_want(s, err, "likelihood", "t=%s", t);
     k[CK_SAMPLE] = cuda_kernels_want(s, err, "sample", "t=%s", t);
     k[CK_COPY] = c->layer && c->m->embed->repeats ? cuda_kernels_want(s, err, "stream_copy", "t=%s", t) : 0;
@@ -313,6 +313,7 @@ static int set_sizes(struct cuda_backend *c, struct err *err)
     c->positions = c->rows + p->window / p->subcaches + p->stride;
     c->logit_rows = p->stride < 64 ? p->stride : 64;
     c->logit_stride = (c->rows + 1 + 7) / 8 * 8;
+    c->scored = attn_decode_layers(s->layers, s->heads, c->logit_stride);
     int w = p->window / p->subcaches;
     c->parts = (p->stride + w - 1) / w + 1;
     c->most_moves = c->parts * (CASCADE_MAX_SUBCACHES + 1);
@@ -331,12 +332,12 @@ static int set_sizes(struct cuda_backend *c, struct err *err)
 static void set_grids(struct cuda_backend *c)
 {
     const struct kernel *decode = cuda_kernels_get(c->kernels, c->kernel[CK_DECODE]),
-                        *merge = cuda_kernels_get(c->kernels, c->kernel[CK_MERGE]);
+                        *scores = cuda_kernels_get(c->kernels, c->kernel[CK_DECODE_SCORES]);
     int sms = c->dev.facts.sms,
         blocks = attn_decode_share(&decode->gen, cuda_kernels_blocks(c->kernels, c->kernel[CK_DECODE]));
     int splits = attn_decode_splits(sms, blocks, c->shape->kv_heads, c->rows);
     c->splits = splits < c->most_splits ? splits : c->most_splits;
-    c->slices = attn_merge_slices(&merge->gen, sms, c->cascades, c->rows);
+    c->slices = attn_decode_slices(&scores->gen, sms, c->cascades * c->scored, c->rows);
 }
 
 void cuda_exchange(struct cuda_backend *c, int kernel, struct cuda_tile *other)
@@ -365,7 +366,9 @@ static int fill_tables(struct cuda_backend *c, struct err *err)
     free(table);
     memset(c->packet, 0, c->packet_bytes);
     memset(c->pick, 0, sizeof *c->pick);
-    return rc == 0 ? c->dev.fill(&c->dev, c->arrived, 0, cuda_arrived_bytes(c), err) : -1;
+    return rc != 0 || c->dev.fill(&c->dev, c->arrived, 0, cuda_arrived_bytes(c), err) != 0
+               ? -1
+               : c->dev.fill(&c->dev, c->met, 0, (size_t)c->shape->kv_heads * sizeof(unsigned), err);
 }
 
 static int load_all(struct cuda_backend *c, const struct backend_options *o, struct err *err)

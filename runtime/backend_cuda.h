@@ -29,7 +29,7 @@ enum cuda_kernel {
     CK_REDUCE,
     CK_UPDATE,
     CK_DECODE,
-    CK_MERGE,
+    CK_DECODE_SCORES,
     CK_LIKELIHOOD,
     CK_SAMPLE,
     CK_COPY, /* only where weights repeat a pattern */
@@ -100,6 +100,7 @@ struct cuda_backend {
     int logit_rows;                     /* rows whose logits are made at a time */
     int splits, slices, logit_stride;   /* of decoding */
     int most_splits;                    /* whatever attn_decode's tile */
+    int scored;                         /* layers whose scores one launch of it makes */
     size_t plan_room;                   /* bytes of a part's plan */
     size_t packet_bytes, packet_angles; /* all of it; where in it the angles are */
     int parts;                          /* of a chunk, at most */
@@ -162,7 +163,8 @@ struct cuda_backend {
     devptr nats, softmax, targets;  /* [stride] fp32, [stride][4] fp32, [stride] int32: of likelihoods */
     devptr scratch;                 /* weights as half, for products of a chunk; 0 where all are direct */
     devptr pick_at, pick_work;      /* struct cuda_pick; scratch of `sample` */
-    devptr part_o, part_ml, column; /* of decoding: [heads][splits][d], [..][2]; logits [heads][logit_stride] */
+    devptr part_o, part_ml, column; /* of decoding: [KV][splits][group][d], [..][2]; logits [scored][heads][stride] */
+    devptr token_lse, met;          /* likewise: [scored][heads] fp32; [KV] counters that are left at zero */
 };
 
 enum { MARK_STAGED = 15, MARK_LOAD = 12 /* and 13 */ };
@@ -233,7 +235,7 @@ enum cuda_decode_part { /* what a decode step is made of, for benches */
                         DECODE_EMBED = 1,
                         DECODE_QKV = 2,
                         DECODE_ATTENTION = 4,
-                        DECODE_MERGE = 8,
+                        DECODE_SCORES = 8,
                         DECODE_WO = 16,
                         DECODE_GATE_UP = 32,
                         DECODE_DOWN = 64,

@@ -1,5 +1,6 @@
-/* The CUDA backend, one token: six launches a layer that start while the ones before them end, cascade_update for all layers at once,
- * and the logits. What depends on the token count comes up in one packet of a fixed size, so that all of it is one graph. */
+/* The CUDA backend, one token: five launches a layer that start while the ones before them end, scores of many layers at once,
+ * cascade_update for all, and the logits. What depends on the token count comes up in one packet of a fixed size, so that all of it is one
+ * graph. */
 #include <string.h>
 
 #include "backend_cuda.h"
@@ -47,32 +48,37 @@ static int turn(struct cuda_backend *c, devptr q, devptr k, devptr kr, struct er
                     (void *[]){&c->qr, &kr, &q, &k, &angles, &one, &heads, &kv_heads, &c->qkv, &c->qkv}, err);
 }
 
-static int attention(struct cuda_backend *c, int layer, unsigned parts, struct err *err)
+static int attention(struct cuda_backend *c, int layer, struct err *err)
 {
     size_t at = (size_t)layer, cache = (size_t)c->kv * (size_t)c->rows * 2;
     devptr q = c->qkv_rows + at * (devptr)c->qkv * 2, k = q + (devptr)c->q * 2, v = k + (devptr)c->kv * 2;
     devptr kc = c->k + at * cache, vc = c->v + at * cache, step = c->packet_at + offsetof(struct cuda_packet, step);
-    devptr score = c->score + at * (devptr)c->cascades * (devptr)c->rows * sizeof(float),
-           chunk_score = c->chunk_score + at * (devptr)c->cascades * sizeof(float);
-    float gamma = (float)c->p.ema;
+    size_t slot = at % (size_t)c->scored * (size_t)c->shape->heads;
+    devptr logits = c->column + slot * (size_t)c->logit_stride * sizeof(float),
+           lse = c->token_lse + slot * sizeof(float);
     if (c->p.positions == POSITIONS_ORIGINAL) {
         devptr kr = c->kr + at * (devptr)c->qkv * 2;
-        if ((parts & DECODE_ATTENTION) && turn(c, q, k, kr, err) != 0)
+        if (turn(c, q, k, kr, err) != 0)
             return -1;
         q = c->qr;
         k = kr;
     }
-    if ((parts & DECODE_ATTENTION) && cuda_run(c, c->kernel[CK_DECODE], c->splits, c->shape->kv_heads, 1, true,
-                                               (void *[]){&q, &kc, &vc, &k, &v, &step, &c->angles, &c->column,
-                                                          &c->part_o, &c->part_ml, &c->rows, &c->logit_stride},
-                                               err) != 0)
-        return -1;
-    if ((parts & DECODE_MERGE) && cuda_run(c, c->kernel[CK_MERGE], c->slices, c->cascades, 1, true,
-                                           (void *[]){&c->part_o, &c->part_ml, &c->splits, &c->column, &c->logit_stride,
-                                                      &step, &score, &c->att, &c->lse, &chunk_score, &gamma, &c->rows},
-                                           err) != 0)
-        return -1;
-    return 0;
+    return cuda_run(c, c->kernel[CK_DECODE], c->splits, c->shape->kv_heads, 1, true,
+                    (void *[]){&q, &kc, &vc, &k, &v, &step, &c->angles, &logits, &c->att, &lse, &c->part_o, &c->part_ml,
+                               &c->met, &c->rows, &c->logit_stride},
+                    err);
+}
+
+/* Scores of layers [first, last), whose logits are there. Only the eviction at the end of the step reads them. */
+static int update_scores(struct cuda_backend *c, int first, int last, struct err *err)
+{
+    devptr step = c->packet_at + offsetof(struct cuda_packet, step), cascades = (devptr)first * (devptr)c->cascades,
+           score = c->score + cascades * (devptr)c->rows * sizeof(float),
+           chunk_score = c->chunk_score + cascades * sizeof(float);
+    float gamma = (float)c->p.ema;
+    return cuda_run(
+        c, c->kernel[CK_DECODE_SCORES], c->slices, c->cascades, last - first, true,
+        (void *[]){&c->column, &c->logit_stride, &c->token_lse, &step, &score, &chunk_score, &gamma, &c->rows}, err);
 }
 
 static int feed_forward(struct cuda_backend *c, const struct cuda_layer *l, unsigned parts, struct err *err)
@@ -118,16 +124,19 @@ int cuda_decode_enqueue(struct cuda_backend *c, unsigned parts, struct err *err)
             cuda_run(c, c->kernel[CK_EMBED], 1, 1, 1, false, (void *[]){&c->x, &c->embed.at, &token, &one}, err) != 0)
             return -1;
     }
-    for (int i = 0; i < c->shape->layers; i++) {
+    for (int i = 0, layers = c->shape->layers; i < layers; i++) {
         const struct cuda_layer *l = &c->layer[i];
         devptr row = c->qkv_rows + (devptr)i * (devptr)c->qkv * 2;
         if ((parts & DECODE_QKV) && cuda_matvec(c, &l->qkv, c->x, row, l->attn_norm, l->bias, true, err) != 0)
             return -1;
-        if (attention(c, i, parts, err) != 0)
+        if ((parts & DECODE_ATTENTION) && attention(c, i, err) != 0)
             return -1;
         if ((parts & DECODE_WO) && cuda_matvec(c, &l->wo, c->att, c->x, 0, 0, true, err) != 0)
             return -1;
         if (feed_forward(c, l, parts, err) != 0)
+            return -1;
+        if ((parts & DECODE_SCORES) && ((i + 1) % c->scored == 0 || i + 1 == layers) &&
+            update_scores(c, i / c->scored * c->scored, i + 1, err) != 0)
             return -1;
     }
     if ((parts & DECODE_UPDATE) && insert(c, err) != 0)

@@ -110,7 +110,9 @@ static void list_decode(struct cuda_backend *c, struct buffers *b)
     want(b, &c->pick_work, (double)cuda_pick_work(c), sizeof(float));
     want(b, &c->part_o, heads * c->most_splits * s->head_dim, sizeof(float));
     want(b, &c->part_ml, heads * c->most_splits * 2, sizeof(float));
-    want(b, &c->column, heads * c->logit_stride, sizeof(float));
+    want(b, &c->met, s->kv_heads, sizeof(unsigned));
+    want(b, &c->column, heads * c->logit_stride * c->scored, sizeof(float));
+    want(b, &c->token_lse, heads * c->scored, sizeof(float));
 }
 
 static void list_all(struct cuda_backend *c, struct buffers *b)
@@ -136,11 +138,10 @@ static double total(struct cuda_backend *c)
 }
 
 /* The largest window, by halves of this one, with which all would fit; 0 where none does. What grows with the window is its cache, so
- * it is worked out from that alone. */
+ * it is worked out from that alone (logits are not: a smaller window keeps those of more layers). */
 static int window_that_fits(const struct cuda_backend *c, double needed, double left)
 {
-    double a_token = 4.0 * c->shape->layers * c->kv + 12.0 * c->shape->layers * c->cascades + 4.0 * c->shape->heads +
-                     4.0 * c->shape->head_dim;
+    double a_token = 4.0 * c->shape->layers * c->kv + 12.0 * c->shape->layers * c->cascades + 4.0 * c->shape->head_dim;
     for (int64_t window = c->p.window; window >= (int64_t)c->p.subcaches * c->p.span; window /= 2)
         if (needed - (double)(c->p.window - window) * a_token <= left)
             return (int)(window / (c->p.subcaches * c->p.span) * (c->p.subcaches * c->p.span));

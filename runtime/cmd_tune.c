@@ -80,8 +80,7 @@ static int add_problems(struct tune_command *c, const struct model_shape *shape,
                         const struct cascade_params *p, struct err *err)
 {
     struct tune_problem some[TUNE_PROBLEMS_MAX];
-    int sms = c->session.facts.sms ? c->session.facts.sms : 1;
-    return add_some(c, some, tune_problems_of(shape, p, type, sms, some, err), err);
+    return add_some(c, some, tune_problems_of(shape, p, type, some, err), err);
 }
 
 /* Whether matvec is to be tuned. Its prediction has not been held against measured spaces: whoever wants that asks for it. */

@@ -61,7 +61,7 @@ static int add_cases(struct steps *s, const char *name, struct err *err)
         c->model = m;
         c->p = p[i];
         snprintf(c->name, sizeof c->name, "%.44s W=%d", name, p[i].window);
-        c->n = tune_step_problems(m, &p[i], half_of(s, m), s->t->session->facts.sms, c->problem, err);
+        c->n = tune_step_problems(m, &p[i], half_of(s, m), c->problem, err);
         if (c->n < 0)
             return -1;
         c->n = c->n < STEP_KERNELS_MAX ? c->n : STEP_KERNELS_MAX;

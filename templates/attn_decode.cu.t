@@ -2,6 +2,7 @@
 % local pad = d + 8                 -- elements from key to key in shared memory: an odd number of 16-byte pieces, so the eight
 %                                   -- rows that ldmatrix reads at a time lie in different banks
 % local qa = qr == 1 and "qa[i]" or "q4"
+% local pairs_each = (g * d // 2 + threads - 1) // threads -- neighbouring outputs, two by two, of a thread of the last block
 % include "attn_step.cu.t"
 
 /* The part of a run that lies in this block's split, in tiles of ${bn} keys. */
@@ -66,21 +67,49 @@ DEVICE void turn_query(unsigned *turned, const unsigned *q, const struct f2 *rot
 }
 % end
 
+/* 2^(x - high), and 1 where both are equal, also two minus infinities: what has no keys adds its zeros, a NaN stays one. */
+DEVICE float weight(float x, float high)
+{
+    return x == high ? 1.0f : exp2_f(x - high);
+}
+
+/* m, l of two parts of a head's keys become that of both. */
+DEVICE struct f2 join(struct f2 a, struct f2 b)
+{
+    struct f2 both = {max_f(a.x, b.x), 0.0f};
+    both.y = a.y * weight(a.x, both.x) + b.y * weight(b.x, both.x);
+    return both;
+}
+
+/* m, l that a split, if there is one of this number, has of a head. */
+DEVICE struct f2 load_ml(const struct f2 *part_ml, int split, int splits, int head)
+{
+    struct f2 ml = {NEG_INF, 0.0f};
+    if (split < splits) {
+        ml.x = ld_l2_f(&part_ml[split * ${g} + head].x);
+        ml.y = ld_l2_f(&part_ml[split * ${g} + head].y);
+    }
+    return ml;
+}
+
 /* One query token of ${g} heads against the held keys of one key head and the token's own key.
  *
  *   grid  (splits, key heads): block (s, h) takes the s-th part of the held keys; the first one the token's own key too
  *   q          [heads][${d}], not rotated        k_cache, v_cache  [key heads][rows][${d}]
  *   k_new, v_new  [key heads][${d}], k not rotated     rot  [positions][${d // 2}] cos, sin
  *   logits     [heads][logit_stride]: (q.k) log2(e) / sqrt(${d}) by row; [rows] is the token's own
- *   part_o     [heads][splits][${d}] sum of 2^(logit - m) v      part_ml [heads][splits] m, l = sum of 2^(logit - m)
+ *   o          [heads][${d}]     lse  [heads] log2 of the sum of 2^logit     arrived  [key heads], zero; left so
+ *   part_o     [key heads][splits][${g}][${d}] sum of 2^(logit - m) v, part_ml [key heads][splits][${g}] m, l = sum of 2^(logit - m):
+ *              working space
  *
- * Each warp has tiles of its own and asks for them ${st - 1} ahead, so no warp waits for another before the end. With overlapping
+ * Each warp has tiles of its own and asks for them ${st - 1} ahead, so no warp waits for another before the end. The block of a
+ * key head that ends last makes the splits' parts into outputs, in the order of the splits whichever it is. With overlapping
  * launches the first tiles are asked for before the kernels ahead have ended, so none of these may write this layer's caches,
  * the step or the table: the first launch of a step does not overlap. */
 KERNEL(${name}, ${threads}, ${min_blocks})
 (const half_t *q, const half_t *k_cache, const half_t *v_cache, const half_t *k_new, const half_t *v_new,
- const struct attn_step *step, const struct f2 *RESTRICT rot, float *logits, float *part_o, struct f2 *part_ml, int rows,
- int logit_stride)
+ const struct attn_step *step, const struct f2 *RESTRICT rot, float *logits, half_t *out, float *lse, float *part_o,
+ struct f2 *part_ml, unsigned *arrived, int rows, int logit_stride)
 {
     const int split = bid_x(), splits = nbid_x(), kv = bid_y();
     const int w = warp(), r = lane() / 4, c = lane() % 4;
@@ -304,6 +333,8 @@ ${indent}ahead_stage = ahead_stage == ${st - 1} ? 0 : ahead_stage + 1;
         }
     }
     sync_block();
+    part_o += (i64)kv * splits * ${g * d};
+    part_ml += (i64)kv * splits * ${g};
     for (int i = tid(); i < ${g * d // 2}; i += ${threads}) {
         const int h = i / ${d // 2}, at = i % ${d // 2} * 2;
         struct f2 sum = {0.0f, 0.0f};
@@ -313,18 +344,101 @@ ${indent}ahead_stage = ahead_stage == ${st - 1} ? 0 : ahead_stage + 1;
             high = max_f(high, ml_s[j * ${g} + h].x);
         UNROLL
         for (int j = 0; j < ${wp}; j++) {
-            /* Equal also where both are minus infinity: a warp without keys adds its zeros, a NaN stays one. */
             struct f2 ml = ml_s[j * ${g} + h], x = *(const struct f2 *)&o_s[(j * ${g} + h) * ${d} + at];
-            float weight = ml.x == high ? 1.0f : exp2_f(ml.x - high);
-            total += weight * ml.y;
-            sum.x += weight * x.x;
-            sum.y += weight * x.y;
+            float by = weight(ml.x, high);
+            total += by * ml.y;
+            sum.x += by * x.x;
+            sum.y += by * x.y;
         }
-        const i64 part = (i64)(kv * ${g} + h) * splits + split;
-        *(struct f2 *)&part_o[part * ${d} + at] = sum;
+        *(struct f2 *)&part_o[split * ${g * d} + 2 * i] = sum;
         if (at == 0) {
             struct f2 ml = {high, total};
-            part_ml[part] = ml;
+            part_ml[split * ${g} + h] = ml;
         }
+    }
+
+    /* 7. Whoever comes last has all parts of the key head before it. */
+    int *last_s = (int *)segment;
+    sync_block();
+    if (tid() == 0) {
+        *last_s = atomic_meet_u(&arrived[kv], 1u) == (unsigned)splits - 1;
+        if (*last_s)
+            arrived[kv] = 0;
+    }
+    sync_block();
+    if (!*last_s)
+        return;
+
+    /* 8. Outputs: the parts of ${room} splits at a time in shared memory, all asked for at once. */
+    float *part_s = (float *)smem();                         /* [${room}][${g}][${d}] */
+    float *by_s = (float *)(smem() + ${4 * room * g * d}); /* [${room}][${g}] what a part counts */
+    float *high_s = (float *)segment + 4, *over_s = high_s + ${g}; /* [${g}] m of a head, 1 / l */
+    struct f2 sum[${pairs_each}];
+    UNROLL
+    for (int j = 0; j < ${pairs_each}; j++)
+        sum[j].x = sum[j].y = 0.0f;
+    for (int first = 0; first < splits; first += ${room}) {
+        const int n = min_i(splits - first, ${room});
+        if (first > 0)
+            sync_block();
+        NO_UNROLL
+        for (int i = tid(); i < n * ${g * d // 4}; i += ${threads})
+            cp_async16(part_s + 4 * i, part_o + first * ${g * d} + 4 * i);
+        cp_async_commit();
+        NO_UNROLL
+        for (int h = w; h < ${g}; h += ${wp}) {
+            struct f2 ml[2]; /* of the first 64 of these splits, a lane two */
+            float high;
+            UNROLL
+            for (int k = 0; k < 2; k++)
+                ml[k] = load_ml(part_ml, first + k * 32 + lane(), splits, h);
+            if (first == 0) {
+                struct f2 all = join(ml[0], ml[1]);
+                NO_UNROLL
+                for (int i = 64 + lane(); i < splits; i += 32)
+                    all = join(all, load_ml(part_ml, i, splits, h));
+                high = all.x;
+                UNROLL
+                for (int k = 1; k < 32; k *= 2)
+                    high = max_f(high, shfl_xor_f(high, k));
+                all.y *= weight(all.x, high);
+                UNROLL
+                for (int k = 1; k < 32; k *= 2)
+                    all.y += shfl_xor_f(all.y, k);
+                if (lane() == 0) {
+                    high_s[h] = high;
+                    over_s[h] = 1.0f / all.y;
+                    lse[kv * ${g} + h] = high + log2_f(all.y);
+                }
+            } else {
+                high = high_s[h];
+            }
+            UNROLL
+            for (int k = 0; k < 2; k++)
+                if (k * 32 + lane() < n)
+                    by_s[(k * 32 + lane()) * ${g} + h] = weight(ml[k].x, high);
+            NO_UNROLL
+            for (int i = 64 + lane(); i < n; i += 32)
+                by_s[i * ${g} + h] = weight(load_ml(part_ml, first + i, splits, h).x, high);
+        }
+        cp_async_wait(0);
+        sync_block();
+        for (int i = 0; i < n; i++) {
+            UNROLL
+            for (int j = 0; j < ${pairs_each}; j++) {
+                const int pair = min_i(j * ${threads} + tid(), ${g * d // 2 - 1});
+                const struct f2 x = *(const struct f2 *)&part_s[i * ${g * d} + 2 * pair];
+                const float by = by_s[i * ${g} + pair / ${d // 2}];
+                sum[j].x += by * x.x;
+                sum[j].y += by * x.y;
+            }
+        }
+    }
+    UNROLL
+    for (int j = 0; j < ${pairs_each}; j++) {
+        const int pair = j * ${threads} + tid();
+        if (pair < ${g * d // 2})
+            ((unsigned *)out)[kv * ${g * d // 2} + pair] =
+                pack2(sum[j].x * over_s[pair / ${d // 2}], sum[j].y * over_s[pair / ${d // 2}]);
     }
 }

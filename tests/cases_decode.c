@@ -17,6 +17,7 @@ struct decode {
     struct cascade_params p;
     int d, g, kv, type;
     int splits, slices;
+    int layers;                        /* 0: one; the same step in all of them, scores made in one launch */
     const char *tile;                  /* of attn_decode, "" for its defaults */
     int heads, rows, cascades, stride; /* stride: of the logits */
     struct attn_step step;
@@ -27,6 +28,7 @@ struct decode {
     float *score;                     /* [cascades][rows] */
     uint16_t *o;                      /* [heads][d] */
     float *lse, *chunk_score, *after; /* [heads], [cascades], [cascades][rows] */
+    float *again;                     /* as after */
 };
 
 static void decode_close(struct decode *c)
@@ -43,6 +45,7 @@ static void decode_close(struct decode *c)
     free(c->lse);
     free(c->chunk_score);
     free(c->after);
+    free(c->again);
     memset(c, 0, sizeof *c);
 }
 
@@ -96,6 +99,7 @@ static void decode_open(struct kit *kit, struct decode *c, int64_t t)
     c->lse = malloc((size_t)c->heads * sizeof *c->lse);
     c->chunk_score = malloc((size_t)c->cascades * sizeof *c->chunk_score);
     c->after = malloc((size_t)c->cascades * rows * sizeof *c->after);
+    c->again = malloc((size_t)c->cascades * rows * sizeof *c->again);
 }
 
 static const char *const reduction_names[] = {"mean", "max", "median"};
@@ -105,41 +109,62 @@ static void decode_run(struct kit *kit, struct decode *c)
     size_t rows = (size_t)c->rows, d = (size_t)c->d, kv = (size_t)c->kv, heads = (size_t)c->heads;
     const char *type = c->type ? "bf16" : "fp16";
     char params[128];
-    struct kernel decode, merge;
+    struct kernel decode, scores;
+    size_t layers = c->layers ? (size_t)c->layers : 1;
     snprintf(params, sizeof params, "d=%d g=%d t=%s %s", c->d, c->g, type, c->tile ? c->tile : "");
     kit_kernel(kit, &decode, "attn_decode", params);
     int r = c->heads / c->cascades;
-    snprintf(params, sizeof params, "d=%d r=%d reduce=%s t=%s", c->d, r, reduction_names[c->p.reduction], type);
-    kit_kernel(kit, &merge, "attn_merge", params);
+    snprintf(params, sizeof params, "r=%d reduce=%s", r, reduction_names[c->p.reduction]);
+    kit_kernel(kit, &scores, "attn_decode_scores", params);
 
+    size_t score_bytes = (size_t)c->cascades * rows * sizeof(float), chunk_bytes = (size_t)c->cascades * sizeof(float);
+    unsigned *zeros = calloc(kv, sizeof *zeros);
     size_t angle_rows = rows + (size_t)(c->p.window / c->p.subcaches) + 1; /* queries turn by less than S + W + w + B */
     float *angles = kit_angles((int)angle_rows, c->d, c->freq);
     devptr q = kit_put(kit, c->q, heads * d * 2), k = kit_put(kit, c->k, kv * rows * d * 2),
            v = kit_put(kit, c->v, kv * rows * d * 2), k_new = kit_put(kit, c->k_new, kv * d * 2),
            v_new = kit_put(kit, c->v_new, kv * d * 2), step = kit_put(kit, &c->step, sizeof c->step),
            rot = kit_put(kit, angles, angle_rows * d * sizeof *angles),
-           logits = kit_put(kit, NULL, heads * (size_t)c->stride * sizeof(float)),
+           logits = kit_put(kit, NULL, layers * heads * (size_t)c->stride * sizeof(float)),
            part_o = kit_put(kit, NULL, heads * (size_t)c->splits * d * sizeof(float)),
            part_ml = kit_put(kit, NULL, heads * (size_t)c->splits * 2 * sizeof(float)),
-           score = kit_put(kit, c->score, (size_t)c->cascades * rows * sizeof(float)),
-           o = kit_put(kit, NULL, heads * d * 2), lse = kit_put(kit, NULL, heads * sizeof(float)),
-           chunk_score = kit_put(kit, NULL, (size_t)c->cascades * sizeof(float));
-    kit_launch(kit, &decode, (unsigned)c->splits, (unsigned)c->kv, 1,
-               (void *[]){&q, &k, &v, &k_new, &v_new, &step, &rot, &logits, &part_o, &part_ml, &c->rows, &c->stride});
+           score = kit_put(kit, NULL, layers * score_bytes), o = kit_put(kit, NULL, heads * d * 2),
+           lse = kit_put(kit, NULL, layers * heads * sizeof(float)), arrived = kit_put(kit, zeros, kv * sizeof *zeros),
+           chunk_score = kit_put(kit, NULL, layers * chunk_bytes);
+    for (size_t i = 0; i < layers; i++) {
+        devptr logits_at = logits + i * heads * (size_t)c->stride * sizeof(float),
+               lse_at = lse + i * heads * sizeof(float);
+        struct err err = {""};
+        if (kit->dev.upload(&kit->dev, score + i * score_bytes, c->score, score_bytes, &err) != 0)
+            fail_msg("%s", err.msg);
+        kit_launch(kit, &decode, (unsigned)c->splits, (unsigned)c->kv, 1,
+                   (void *[]){&q, &k, &v, &k_new, &v_new, &step, &rot, &logits_at, &o, &lse_at, &part_o, &part_ml,
+                              &arrived, &c->rows, &c->stride});
+    }
     float gamma = (float)c->p.ema;
-    kit_launch(kit, &merge, (unsigned)c->slices, (unsigned)c->cascades, 1,
-               (void *[]){&part_o, &part_ml, &c->splits, &logits, &c->stride, &step, &score, &o, &lse, &chunk_score,
-                          &gamma, &c->rows});
+    kit_launch(kit, &scores, (unsigned)c->slices, (unsigned)c->cascades, (unsigned)layers,
+               (void *[]){&logits, &c->stride, &lse, &step, &score, &chunk_score, &gamma, &c->rows});
     kit_get(kit, c->o, o, heads * d * 2);
     kit_get(kit, c->lse, lse, heads * sizeof(float));
-    kit_get(kit, c->chunk_score, chunk_score, (size_t)c->cascades * sizeof(float));
-    kit_get(kit, c->after, score, (size_t)c->cascades * rows * sizeof(float));
-    devptr all[] = {q, k, v, k_new, v_new, step, rot, logits, part_o, part_ml, score, o, lse, chunk_score};
+    for (size_t i = layers; i-- > 0;) { /* all layers are alike; the first is what is checked */
+        float *again = i + 1 < layers ? c->again : NULL;
+        if (again)
+            memcpy(again, c->after, score_bytes);
+        kit_get(kit, c->chunk_score, chunk_score + i * chunk_bytes, chunk_bytes);
+        kit_get(kit, c->after, score + i * score_bytes, score_bytes);
+        if (again)
+            assert_memory_equal(again, c->after, score_bytes);
+    }
+    kit_get(kit, zeros, arrived, kv * sizeof *zeros);
+    for (size_t i = 0; i < kv; i++)
+        assert_int_equal(zeros[i], 0);
+    free(zeros);
+    devptr all[] = {q, k, v, k_new, v_new, step, rot, logits, part_o, part_ml, score, o, lse, arrived, chunk_score};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         kit_release(kit, all[i]);
     free(angles);
     kernel_free(&decode);
-    kernel_free(&merge);
+    kernel_free(&scores);
 }
 
 /* What the oracle says of the query heads of one key head. */
@@ -323,6 +348,31 @@ void decode_ragged_runs(void **state)
                            .tile = tiles[i % 4]};
         decode_case(kit, c, cases[i].t);
     }
+}
+
+/* Scores of several layers in one launch. */
+void decode_layers(void **state)
+{
+    struct kit *kit = KIT(state);
+    for (int policy = POLICY_INDEPENDENT; policy <= POLICY_HOMOGENEOUS; policy++) {
+        struct decode c = {.p = kit_cascade(8, 2, 32, 4), .d = 64, .g = 3, .kv = 2, .type = policy, .layers = 3};
+        c.p.policy = (enum cascade_policy)policy;
+        c.splits = 3;
+        c.slices = 2;
+        decode_case(kit, c, 300);
+    }
+}
+
+/* More splits than become outputs at a time. */
+void decode_many_splits(void **state)
+{
+    struct kit *kit = KIT(state);
+    struct decode c = {.p = kit_cascade(8, 2, 96, 4), .d = 256, .g = 16, .kv = 1, .type = 1, .splits = 9, .slices = 2};
+    decode_case(kit, c, 700);
+    c.d = 128;
+    c.g = 5;
+    c.splits = 200;
+    decode_case(kit, c, 700);
 }
 
 void decode_reductions(void **state)

@@ -34,7 +34,7 @@ wait
 if [ -n "$2" ]; then
     test=$2 small=
     export WEIR_TEST_GPU=0
-    for case in test_chunks_and_tokens test_cascade_options test_weight_types test_graphs test_rotations test_pick test_repeated_weights; do
+    for case in test_chunks_and_tokens test_cascade_options test_scored_layers test_weight_types test_graphs test_rotations test_pick test_repeated_weights; do
         check memcheck $case "" &
         all=$((all + 1))
     done

@@ -85,7 +85,7 @@ static void tunes_what_wisdom_lacks(void **state)
         fail_msg("%s", err.msg);
     int products = tune_products_of_model(&m, "fp16", all, &err), tuned = 0;
     assert_int_equal(products, TUNE_PRODUCTS);
-    int n = products + tune_problems_of(&m.shape, &p, "fp16", s.facts.sms, all + products, &err);
+    int n = products + tune_problems_of(&m.shape, &p, "fp16", all + products, &err);
     assert_true(n > products + 5);
     for (int i = 0; i < n; i++) {
         put_space(&times, &s, &all[i]);

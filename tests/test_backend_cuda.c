@@ -44,6 +44,7 @@ static struct cascade_params small_cascade(void)
 }
 
 static bool with_graphs; /* the emulator replays launches */
+static int scored;       /* layers whose scores are made at a time; 0: what the backend takes */
 
 static int open_emu(struct backend *be, const struct model *m, const struct cascade_params *p, bool only_faults,
                     const struct backend_options *o, struct err *err)
@@ -56,7 +57,11 @@ static int open_emu(struct backend *be, const struct model *m, const struct casc
         return -1;
     if (!gpu && with_graphs)
         graph_device_wrap(&dev);
-    return backend_cuda_open_on(be, &dev, m, p, o, err);
+    if (backend_cuda_open_on(be, &dev, m, p, o, err) != 0)
+        return -1;
+    if (scored)
+        ((struct cuda_backend *)be->state)->scored = scored;
+    return 0;
 }
 
 /* One model and cascade on both backends. */
@@ -139,6 +144,19 @@ static void test_cascade_options(void **state)
     }
 }
 
+/* Scores of some layers at a time, as where the logits of all are too many. */
+static void test_scored_layers(void **state)
+{
+    (void)state;
+    struct tiny_model t = small_model();
+    struct cascade_params p = small_cascade();
+    t.layers = 3;
+    p.stride = 1;
+    for (scored = 1; scored <= 2; scored++)
+        compare(&t, &p, 90, BACKEND_HALF_FP16, true, "scores of some layers");
+    scored = 0;
+}
+
 static void test_weight_types(void **state)
 {
     (void)state;
@@ -201,8 +219,10 @@ static void test_exchange(void **state)
     (void)state;
     static const struct {
         const char *kernel, *tile;
-    } with[] = {
-        {"attn_decode", "wp=2 st=3"}, {"attn_merge", "wp=2"}, {"matvec", "wp=2"}, {"attn_prefill", "bm=32 wp=2"}};
+    } with[] = {{"attn_decode", "wp=2 st=3"},
+                {"attn_decode_scores", "wp=2"},
+                {"matvec", "wp=2"},
+                {"attn_prefill", "bm=32 wp=2"}};
     struct tiny_model t = small_model();
     struct cascade_params p = small_cascade();
     struct model m;
@@ -457,10 +477,15 @@ static void test_refusals(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chunks_and_tokens), cmocka_unit_test(test_cascade_options),
-        cmocka_unit_test(test_weight_types),      cmocka_unit_test(test_graphs),
-        cmocka_unit_test(test_rotations),         cmocka_unit_test(test_pick),
-        cmocka_unit_test(test_repeated_weights),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_chunks_and_tokens),
+        cmocka_unit_test(test_cascade_options),
+        cmocka_unit_test(test_scored_layers),
+        cmocka_unit_test(test_weight_types),
+        cmocka_unit_test(test_graphs),
+        cmocka_unit_test(test_rotations),
+        cmocka_unit_test(test_pick),
+        cmocka_unit_test(test_repeated_weights),
+        cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_exchange),
     };
     if (argc > 1)

@@ -174,23 +174,26 @@ static int without_nvrtc(const char *home)
 {
     char path[128];
     struct err err = {""};
-    char *have[] = {(char *)"gen",  (char *)"attn_turn", (char *)"attn_merge", (char *)"-m", path, (char *)"--gpu",
-                    (char *)"a100", (char *)"--cubin",   (char *)"-o",         (char *)home, NULL};
-    char *lack[] = {(char *)"gen",
-                    (char *)"attn_merge",
+    char *have[] = {(char *)"gen",
+                    (char *)"attn_turn",
+                    (char *)"attn_decode_scores",
                     (char *)"-m",
                     path,
                     (char *)"--gpu",
                     (char *)"a100",
                     (char *)"--cubin",
-                    (char *)"--head-policy=homogeneous",
+                    (char *)"-o",
+                    (char *)home,
                     NULL};
+    char *lack[] = {
+        (char *)"gen",     (char *)"attn_decode_scores",        (char *)"-m", path, (char *)"--gpu", (char *)"a100",
+        (char *)"--cubin", (char *)"--head-policy=homogeneous", NULL};
     snprintf(path, sizeof path, "%s/tiny.gguf", home);
     if (cmd_gen(10, have, &err) != CMD_OK) {
         fprintf(stderr, "%s\n", err.msg);
         return 1;
     }
-    bool good = cmd_gen(8, lack, &err) == CMD_FAILED && strstr(err.msg, "attn_merge__d64_r4_mean") == err.msg &&
+    bool good = cmd_gen(8, lack, &err) == CMD_FAILED && strstr(err.msg, "attn_decode_scores__r4_mean") == err.msg &&
                 strstr(err.msg, "was not shipped") && strstr(err.msg, "WEIR_NVRTC is /nonexistent");
     if (!good)
         fprintf(stderr, "%s\n", err.msg);
@@ -211,10 +214,10 @@ static void ships_to_machines_without_nvrtc(void **state)
     tiny.head_dim = 64;
     snprintf(path, sizeof path, "%s/tiny.gguf", f->home.path);
     tiny_model_file(&tiny, path);
-    snprintf(line, sizeof line, "gen attn_turn attn_merge -m %s --gpu a100 --ship %s/ship", path, f->home.path);
+    snprintf(line, sizeof line, "gen attn_turn attn_decode_scores -m %s --gpu a100 --ship %s/ship", path, f->home.path);
     if (command(f, cmd_gen, line, &text, &err) != CMD_OK)
         fail_msg("%s", err.msg);
-    assert_non_null(strstr(text, "d64_r2_mean_bf16"));
+    assert_non_null(strstr(text, "r2_mean"));
     free(text);
     pid_t pid = fork();
     if (pid == 0) {
@@ -249,7 +252,7 @@ static void all_of_a_model(void **state)
              path);
     assert_int_equal(command(f, cmd_gen, line, &text, &err), CMD_OK);
     assert_non_null(strstr(text, "/* cascade_update__d64_b8_fp16__"));
-    assert_non_null(strstr(text, "/* attn_merge__d64_r4_max_fp16__"));
+    assert_non_null(strstr(text, "/* attn_decode_scores__r4_max__"));
     assert_non_null(strstr(text, "/* attn_decode__d64_g2_fp16__"));
     assert_non_null(strstr(text, "/* attn_score_reduce__max__"));
     assert_null(strstr(text, "axpy"));

@@ -37,7 +37,7 @@ static const struct covered {
     struct gen_param shape, also;
 } covered[] = {
     {"attn_decode", decode_every_shape, {"g", "16"}, {0}},
-    {"attn_merge", decode_every_shape, {"r", "16"}, {0}},
+    {"attn_decode_scores", decode_every_shape, {"r", "16"}, {0}},
     {"attn_turn", prefill_every_shape, {"t", "bf16"}, {0}},
     {"attn_prefill", prefill_every_shape, {"t", "bf16"}, {0}},
     {"attn_scores", prefill_every_shape, {"t", "bf16"}, {0}},

@@ -43,7 +43,6 @@ static const struct {
     {"attn_prefill", "d=64 t=bf16", "tokens=1024 held=0 heads=9 kv_heads=3"},
     {"attn_scores", "d=128 t=bf16", "tokens=4096 held=16448 heads=32 kv_heads=8"},
     {"attn_decode", "d=128 g=4 t=bf16", "keys=16457 kv_heads=8"},
-    {"attn_merge", "d=128 r=4 reduce=mean t=bf16", "keys=16457 cascades=8 splits=33"},
     {"attn_turn", "d=128 t=bf16", "tokens=4096 heads=32 kv_heads=8"},
     {"attn_score_reduce", "reduce=mean", "tokens=4096 held=16448 heads=32 cascades=8"},
     {"cascade_update", "d=128 b=16 t=bf16", "tokens=4096 moved=8192 kv_heads=8"},

@@ -75,10 +75,8 @@ static void right_kernels_pass(void **state)
         {"attn_turn", "d=64 t=bf16", "tokens=40 heads=2 kv_heads=1", "wp=2"},
         {"attn_score_reduce", "reduce=mean", "tokens=40 held=128 heads=2 cascades=1", "wp=2"},
         {"attn_decode", "d=64 g=3 t=bf16", "keys=265 kv_heads=1", "bn=48 wp=3 st=2 qr=0 cg=2 bs=1"},
-        {"attn_merge", "d=64 r=3 reduce=mean t=bf16", "keys=265 cascades=1 splits=4", "wp=8 u=1 bs=1"},
         {"attn_decode", "d=64 g=1 t=bf16", "keys=133 kv_heads=1", "bn=32 wp=2"}, /* 64 in spans of 8 */
-        {"attn_merge", "d=64 r=1 reduce=mean t=bf16", "keys=164 cascades=1 splits=2",
-         "wp=4"}, /* of no cascade in steps */
+        {"attn_decode", "d=64 g=1 t=bf16", "keys=164 kv_heads=1", "bn=16 wp=4"}, /* of no cascade in steps */
         {"cascade_update", "d=64 b=16 t=bf16", "tokens=64 moved=56 kv_heads=1", "wp=2 u=2 sl=2"},
         {"stream_copy", "t=bf16", "n=1000", "wp=4 u=1"},
         {"matvec", "n=512 w=q4_0 norm=1 to=gate t=fp16", "rows=40", "wp=4 sk=2 st=3"},
@@ -129,39 +127,36 @@ static int count_launch(struct device *dev, struct device_kernel *k, const struc
     return counted.made++ == counted.without ? 0 : counted.launch(dev, k, l, err);
 }
 
-/* One token's kernels are timed as a chain of layers, each with both kernels, and every layer of it is checked. */
+/* One token's attention is timed as a chain of layers with the scores of all, and every layer of it is checked. */
 static void a_token_is_a_chain_of_layers(void **state)
 {
     struct bench *b = *state;
-    struct tune_problem what[] = {make("attn_decode", "d=64 g=3 t=bf16", "keys=265 kv_heads=1"),
-                                  make("attn_merge", "d=64 r=3 reduce=mean t=bf16", "keys=265 cascades=1 splits=4")};
+    struct tune_problem what = make("attn_decode", "d=64 g=3 t=bf16", "keys=265 kv_heads=1");
+    struct problem *p;
+    struct kernel k;
+    struct err err = {""};
+    struct gen_param params[TUNE_PARAMS_MAX];
+    int n = pairs_params(&what.shape, params, 0);
     counted.launch = b->dev.launch;
     b->dev.launch = count_launch;
-    for (size_t i = 0; i < 2; i++) {
-        struct problem *p;
-        struct kernel k;
-        struct err err = {""};
-        struct gen_param params[TUNE_PARAMS_MAX];
-        int n = pairs_params(&what[i].shape, params, 0);
-        counted.without = -1;
-        if (problem_open(&p, b, &what[i], &err) != 0 ||
-            kernel_get(b->gen, &b->cache, &b->dev, what[i].kernel, params, n, &k, &err) != 0)
-            fail_msg("%s: %s", what[i].kernel, err.msg);
-        assert_int_equal(p->launches, 2);
-        assert_false(p->goes_round); /* nothing is timed here, so two layers do */
+    counted.without = -1;
+    if (problem_open(&p, b, &what, &err) != 0 ||
+        kernel_get(b->gen, &b->cache, &b->dev, what.kernel, params, n, &k, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(p->launches, 2);
+    assert_false(p->goes_round); /* nothing is timed here, so two layers do */
+    counted.made = 0;
+    if (p->family->launch(p, &k, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(counted.made, 2 + 1);
+    kernel_free(&k);
+    assert_true(error_of(b, p, "", true) <= 1);
+    for (int left_out = 0; left_out < 3; left_out++) {
         counted.made = 0;
-        if (p->family->launch(p, &k, &err) != 0)
-            fail_msg("%s: %s", what[i].kernel, err.msg);
-        assert_int_equal(counted.made, 2 * p->launches);
-        kernel_free(&k);
-        assert_true(error_of(b, p, "", true) <= 1);
-        for (int left_out = 0; left_out < 4; left_out++) {
-            counted.made = 0;
-            counted.without = left_out;
-            assert_true(error_of(b, p, "", true) > 1);
-        }
-        problem_close(p);
+        counted.without = left_out;
+        assert_true(error_of(b, p, "", true) > 1);
     }
+    problem_close(p);
 }
 
 /* A bench runs a kernel with wisdom's tile, as inference does, but for what --set gives; and says so. */

@@ -39,9 +39,8 @@ static int open_kernels(struct decode_bench *c, struct err *err)
     snprintf(params, sizeof params, "d=%d g=%d t=%s", b->head_dim, b->heads / b->kv_heads, type);
     if (bench_kernel(b, "attn_decode", params, &c->decode, err) != 0)
         return -1;
-    snprintf(params, sizeof params, "d=%d r=%d reduce=%s t=%s", b->head_dim, b->heads / c->cascades,
-             cascade_reduction_name(c->p.reduction), type);
-    if (bench_kernel(b, "attn_merge", params, &c->merge, err) != 0)
+    snprintf(params, sizeof params, "r=%d reduce=%s", b->heads / c->cascades, cascade_reduction_name(c->p.reduction));
+    if (bench_kernel(b, "attn_decode_scores", params, &c->scores, err) != 0)
         return -1;
     snprintf(params, sizeof params, "d=%d b=%d t=%s", b->head_dim, c->p.span, type);
     return bench_kernel(b, "cascade_update", params, &c->update, err);
@@ -51,7 +50,7 @@ static int open_memory(struct decode_bench *c, struct err *err)
 {
     struct bench *b = c->b;
     size_t layers = (size_t)b->layers, heads = (size_t)b->heads, kv = (size_t)b->kv_heads, d = (size_t)b->head_dim;
-    size_t rows = (size_t)c->rows, cascades = (size_t)c->cascades;
+    size_t rows = (size_t)c->rows, cascades = (size_t)c->cascades, scored = (size_t)c->scored;
     size_t splits = rows / 64 + 1; /* the most that attn_decode_splits can say */
     size_t sl = 8; /* the most slices that the kernel declares: the tuner launches other tiles than the default */
     size_t most_nodes = 3 * CASCADE_MAX_SUBCACHES;
@@ -62,10 +61,11 @@ static int open_memory(struct decode_bench *c, struct err *err)
                    bench_put(b, NULL, layers * heads * d * 2, &c->o, err) ||
                    bench_random(b, layers * cascades * rows * 2, &c->score, err) ||
                    bench_put(b, NULL, layers * cascades * rows * sizeof(int64_t), &c->origin, err) ||
-                   bench_put(b, NULL, heads * (size_t)c->stride * sizeof(float), &c->logits, err) ||
+                   bench_put(b, NULL, scored * heads * (size_t)c->stride * sizeof(float), &c->logits, err) ||
                    bench_put(b, NULL, heads * splits * d * sizeof(float), &c->part_o, err) ||
                    bench_put(b, NULL, heads * splits * 2 * sizeof(float), &c->part_ml, err) ||
-                   bench_put(b, NULL, heads * sizeof(float), &c->lse, err) ||
+                   bench_put(b, NULL, scored * heads * sizeof(float), &c->lse, err) ||
+                   bench_put(b, NULL, kv * sizeof(unsigned), &c->met, err) ||
                    bench_put(b, NULL, layers * cascades * sizeof(float), &c->chunk_score, err) ||
                    bench_put(b, NULL, layers * kv * sl * most_nodes * 16, &c->moves, err) ||
                    bench_put(b, NULL, layers * cascades * MOVE_TREES_DECODE * sizeof(unsigned), &c->arrived, err)
@@ -75,13 +75,13 @@ static int open_memory(struct decode_bench *c, struct err *err)
 
 void decode_bench_close(struct decode_bench *c)
 {
-    devptr all[] = {c->k,           c->v,     c->score,   c->origin,  c->q,      c->k_new,   c->v_new,
-                    c->o,           c->step,  c->rot,     c->logits,  c->part_o, c->part_ml, c->lse,
-                    c->chunk_score, c->moves, c->arrived, c->plan[0], c->plan[1]};
+    devptr all[] = {c->k,           c->v,     c->score,   c->origin,  c->q,       c->k_new,   c->v_new,
+                    c->o,           c->step,  c->rot,     c->logits,  c->part_o,  c->part_ml, c->lse,
+                    c->chunk_score, c->moves, c->arrived, c->plan[0], c->plan[1], c->met};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         c->b->dev.release(&c->b->dev, all[i]);
     kernel_free(&c->decode);
-    kernel_free(&c->merge);
+    kernel_free(&c->scores);
     kernel_free(&c->update);
 }
 
@@ -104,18 +104,21 @@ int decode_bench_enqueue(void *user, struct err *err)
     for (size_t layer = 0; layer < layers; layer++) {
         devptr k = c->k + layer * cache, v = c->v + layer * cache, q = c->q + layer * (size_t)b->heads * d,
                k_new = c->k_new + layer * kv * d, v_new = c->v_new + layer * kv * d,
-               o = c->o + layer * (size_t)b->heads * d,
-               score = c->score + layer * (size_t)c->cascades * (size_t)c->rows * sizeof(float),
-               chunk_score = c->chunk_score + layer * (size_t)c->cascades * sizeof(float);
-        if ((c->parts & TOKEN_DECODE) && launch(c, &c->decode, (unsigned)c->splits, kv, 1,
-                                                (void *[]){&q, &k, &v, &k_new, &v_new, &c->step, &c->rot, &c->logits,
-                                                           &c->part_o, &c->part_ml, &c->rows, &c->stride},
-                                                err) != 0)
+               o = c->o + layer * (size_t)b->heads * d;
+        size_t first = layer / (size_t)c->scored * (size_t)c->scored, slot = (layer - first) * (size_t)b->heads;
+        devptr logits = c->logits + slot * (size_t)c->stride * sizeof(float), lse = c->lse + slot * sizeof(float),
+               score = c->score + first * (size_t)c->cascades * (size_t)c->rows * sizeof(float),
+               chunk_score = c->chunk_score + first * (size_t)c->cascades * sizeof(float);
+        if ((c->parts & TOKEN_DECODE) &&
+            launch(c, &c->decode, (unsigned)c->splits, kv, 1,
+                   (void *[]){&q, &k, &v, &k_new, &v_new, &c->step, &c->rot, &logits, &o, &lse, &c->part_o, &c->part_ml,
+                              &c->met, &c->rows, &c->stride},
+                   err) != 0)
             return -1;
-        if ((c->parts & TOKEN_MERGE) &&
-            launch(c, &c->merge, (unsigned)c->slices, (unsigned)c->cascades, 1,
-                   (void *[]){&c->part_o, &c->part_ml, &c->splits, &c->logits, &c->stride, &c->step, &score, &o,
-                              &c->lse, &chunk_score, &gamma, &c->rows},
+        bool whole = layer + 1 == layers || layer + 1 == first + (size_t)c->scored;
+        if ((c->parts & TOKEN_SCORES) && whole &&
+            launch(c, &c->scores, (unsigned)c->slices, (unsigned)c->cascades, (unsigned)(layer + 1 - first),
+                   (void *[]){&c->logits, &c->stride, &c->lse, &c->step, &score, &chunk_score, &gamma, &c->rows},
                    err) != 0)
             return -1;
     }
@@ -163,12 +166,12 @@ static int time_parts(struct decode_bench *c, int parts, int moving, bool overla
     return 0;
 }
 
-void decode_bench_grids(struct decode_bench *c, const struct kernel *decode, const struct kernel *merge)
+void decode_bench_grids(struct decode_bench *c)
 {
     const struct bench *b = c->b;
-    int sms = b->dev.facts.sms, blocks = attn_decode_share(&decode->gen, bench_blocks(b, decode));
+    int sms = b->dev.facts.sms, blocks = attn_decode_share(&c->decode.gen, bench_blocks(b, &c->decode));
     c->splits = attn_decode_splits(sms, blocks, b->kv_heads, c->rows);
-    c->slices = attn_merge_slices(&merge->gen, sms, c->cascades, c->rows);
+    c->slices = attn_decode_slices(&c->scores.gen, sms, c->cascades * c->scored, c->rows);
 }
 
 int decode_bench_open(struct decode_bench *c, struct bench *b, int window, struct err *err)
@@ -181,11 +184,12 @@ int decode_bench_open(struct decode_bench *c, struct bench *b, int window, struc
     c->rows = cascade_rows(&c->p);
     c->stride = (c->rows + 1 + 7) / 8 * 8;
     c->cascades = c->p.policy == POLICY_HOMOGENEOUS ? 1 : b->kv_heads;
+    c->scored = attn_decode_layers(b->layers, b->heads, c->stride);
     /* Full to the last step, at a clock when every sub-cache accepts. */
     int64_t clock = (2 * cascade_reach(&c->p) / c->p.span + 4096) / 4096 * 4096, t = c->p.sinks + clock * c->p.span;
     if (bench_sizes(b, 1, c->p.sinks + window, err) != 0 || open_kernels(c, err) != 0)
         return -1;
-    decode_bench_grids(c, &c->decode, &c->merge);
+    decode_bench_grids(c);
     return open_memory(c, err) || bench_angles(b, c->rows + window / c->p.subcaches + 1, &c->rot, err) ||
                    put_plan(c, t + c->p.span / 2, 0, err) || put_plan(c, t + c->p.span - 1, 1, err)
                ? -1
@@ -204,7 +208,7 @@ static int run_case(struct bench *b, int window, struct err *err)
     double limit = keys * b->kv_heads * b->head_dim * 4 / b->copy_gbs / 1e6;
     snprintf(work, sizeof work, "decode W=%d N=%d %d/%d heads d=%d %s", window, c.p.subcaches, b->heads, b->kv_heads,
              b->head_dim, b->type ? "bf16" : "fp16");
-    int all = TOKEN_DECODE | TOKEN_MERGE | TOKEN_UPDATE;
+    int all = TOKEN_DECODE | TOKEN_SCORES | TOKEN_UPDATE;
     if (time_parts(&c, all, 0, true, &plain, err) != 0 || time_parts(&c, all, 1, true, &moves, err) != 0)
         goto done;
     double mean = (plain.ms * (c.p.span - 1) + moves.ms) / c.p.span;
@@ -216,14 +220,15 @@ static int run_case(struct bench *b, int window, struct err *err)
     if (time_parts(&c, TOKEN_DECODE, 0, true, &one, err) != 0)
         goto done;
     bench_row(b, work, "attn_decode", one.ms, one.spread, limit);
-    if (time_parts(&c, TOKEN_MERGE, 0, true, &one, err) != 0)
+    if (time_parts(&c, TOKEN_SCORES, 0, true, &one, err) != 0)
         goto done;
-    double merged = keys * (b->heads * 4 + c.cascades * 8) + (double)b->heads * c.splits * (b->head_dim * 4 + 8);
-    bench_row(b, work, "attn_merge", one.ms, one.spread, merged / b->copy_gbs / 1e6);
+    bench_row(b, work, "attn_decode_scores", one.ms, one.spread,
+              keys * (b->heads * 4 + c.cascades * 8) / b->copy_gbs / 1e6);
     if (time_parts(&c, TOKEN_UPDATE, 1, true, &one, err) != 0)
         goto done;
     bench_row(b, work, "cascade_update, spans move", one.ms, one.spread, 0);
-    fprintf(stderr, "grids: attn_decode %d x %d, attn_merge %d x %d\n", c.splits, b->kv_heads, c.slices, c.cascades);
+    fprintf(stderr, "grids: attn_decode %d x %d, attn_decode_scores %d x %d x %d\n", c.splits, b->kv_heads, c.slices,
+            c.cascades, c.scored);
     status = 0;
 done:
     decode_bench_close(&c);

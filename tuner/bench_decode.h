@@ -6,18 +6,19 @@
 #include "bench.h"
 #include "runtime/step.h"
 
-enum { TOKEN_DECODE = 1, TOKEN_MERGE = 2, TOKEN_UPDATE = 4 };
+enum { TOKEN_DECODE = 1, TOKEN_SCORES = 2, TOKEN_UPDATE = 4 };
 
 struct decode_bench {
     struct bench *b;
     struct cascade_params p;
     int rows, cascades;
-    int splits, slices, stride; /* grids of attn_decode and attn_merge; stride: of the logits */
+    int splits, slices, stride; /* grids of attn_decode and attn_decode_scores; stride: of the logits */
+    int scored;                 /* layers whose logits are kept */
     struct attn_step layout;    /* what `step` holds */
-    struct kernel decode, merge, update;
+    struct kernel decode, scores, update;
     devptr k, v, score, origin; /* of all layers */
     devptr q, k_new, v_new, o;  /* likewise */
-    devptr step, rot, logits, part_o, part_ml, lse, chunk_score, moves, arrived;
+    devptr step, rot, logits, lse, part_o, part_ml, met, chunk_score, moves, arrived;
     devptr plan[2];    /* of a token that moves no span, and of one that moves one at every step down */
     int parts, moving; /* what decode_bench_enqueue launches: TOKEN_*; and with which plan */
     bool overlap;
@@ -27,8 +28,8 @@ struct decode_bench {
 int decode_bench_open(struct decode_bench *c, struct bench *b, int window, struct err *err);
 void decode_bench_close(struct decode_bench *c);
 
-/* Grids for these kernels: splits and slices depend on the tiles. */
-void decode_bench_grids(struct decode_bench *c, const struct kernel *decode, const struct kernel *merge);
+/* Grids for the kernels that are there: splits and slices depend on the tiles. */
+void decode_bench_grids(struct decode_bench *c);
 
 /* Enqueues c->parts for all layers; user is a struct decode_bench. */
 int decode_bench_enqueue(void *user, struct err *err);

@@ -22,11 +22,10 @@ static const struct {
     int (*predict)(struct predict_job *job, struct err *err);
     double tells;
 } models[] = {
-    {"attn_prefill", predict_prefill, 0.02},  {"attn_scores", predict_scores, 0.02},
-    {"attn_decode", predict_decode, 0.1},     {"attn_merge", predict_stream, 0.25},
-    {"attn_turn", predict_stream, 0.25},      {"attn_score_reduce", predict_stream, 0.25},
-    {"cascade_update", predict_stream, 0.25}, {"stream_copy", predict_stream, 0.25},
-    {"matvec", predict_stream, 0.5},
+    {"attn_prefill", predict_prefill, 0.02},     {"attn_scores", predict_scores, 0.02},
+    {"attn_decode", predict_decode, 0.1},        {"attn_turn", predict_stream, 0.25},
+    {"attn_score_reduce", predict_stream, 0.25}, {"cascade_update", predict_stream, 0.25},
+    {"stream_copy", predict_stream, 0.25},       {"matvec", predict_stream, 0.5},
 };
 enum { MODELS = sizeof models / sizeof *models };
 

@@ -5,8 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/attn_grid.h"
-
 static const double DRAM_US = 0.75; /* of a load, with the bus busy */
 
 /* What a thread of such a kernel does. */
@@ -63,24 +61,6 @@ static int copy_stream(struct predict_job *job, struct stream *s, struct err *er
     return 0;
 }
 
-/* First the splits of every head, then outputs by eights of four, then rows. */
-static int merge_stream(struct predict_job *job, struct stream *s, struct err *err)
-{
-    double keys, cascades, splits;
-    if (predict_size(job, "keys", &keys, err) || predict_size(job, "cascades", &cascades, err) ||
-        predict_size(job, "splits", &splits, err))
-        return -1;
-    double threads = job->in->spec->threads, u = (double)predict_param(job, "u", 1),
-           r = (double)predict_param(job, "r", 1), d = (double)predict_param(job, "d", 64);
-    double slices = attn_merge_slices(job->in->spec, job->in->gpu->sms, (int)fmax(cascades, 1), (int)keys);
-    double share = r >= 4 * threads / 32 ? 8 : 32;
-    double heads = ceil(r / (threads / share)) * ceil(splits / share);
-    double outputs = ceil(ceil(r * d / 4 / slices) / 8) * (ceil(splits / (threads / 8) / 2) + 0.3);
-    double rows = ceil(keys / slices / (threads * u));
-    *s = (struct stream){slices * cascades, u * fmin(r, 16) * 4, job->in->bytes, 1 + 0.7 * heads + outputs + rows};
-    return 0;
-}
-
 /* Cycles of a quantised matvec (H200): of a chunk for the warp alone, and for its share of a scheduler; of the sums of a team's rows. */
 enum { CHUNK_ALONE = 1250, CHUNK_ISSUE = 250, TEAM_SUMS = 500 };
 
@@ -134,8 +114,11 @@ int predict_stream(struct predict_job *job, struct err *err)
     static const struct {
         const char *kernel;
         int (*stream)(struct predict_job *job, struct stream *s, struct err *err);
-    } streams[] = {{"attn_turn", turn_stream},   {"attn_score_reduce", reduce_stream}, {"stream_copy", copy_stream},
-                   {"attn_merge", merge_stream}, {"cascade_update", update_stream},    {"matvec", matvec_stream}};
+    } streams[] = {{"attn_turn", turn_stream},
+                   {"attn_score_reduce", reduce_stream},
+                   {"stream_copy", copy_stream},
+                   {"cascade_update", update_stream},
+                   {"matvec", matvec_stream}};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
         if (!strcmp(streams[i].kernel, job->in->spec->kernel)) {
             struct stream s;

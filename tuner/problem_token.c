@@ -1,8 +1,6 @@
-/* One token's kernels: attn_decode, attn_merge. What is timed of either is a layer's attention as inference runs it: attn_decode and
- * attn_merge, the one that is tuned with the tile that is tried and the other with its default, overlapping with each other and with the
- * layers before and after, over so many layers' caches that no L2 keeps them. A launch of one of them alone is 3 us of latency that a step
- * does not have, and does not show what a tile of attn_decode leaves for attn_merge to do: splits to combine, room to wait in. The other
- * one's tile is its default, not the best that is known, so that trials of one shape can be compared whenever they were made. */
+/* One token's attention: attn_decode. What is timed is a layer of it as inference runs it, overlapping with the layers before and after, over
+ * so many layers' caches that no L2 keeps them, and the scores of all of them: a launch alone is 3 us of latency that a step does not
+ * have. attn_decode_scores, 4 us of a whole step, keeps its default. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +18,6 @@ enum {
 
 struct token_problem {
     struct problem p;
-    int part; /* TOKEN_*: the kernel that is tuned */
     struct bench small_bench;
     struct decode_bench big, small;
     struct attn_case check;
@@ -31,17 +28,17 @@ struct token_problem {
     float *after; /* its scores then; owned */
 };
 
-/* Runs both kernels through the layers of `at` with k as the one that is tuned (NULL: its own default). Splits depend on both tiles. */
+/* Runs all layers of `at` with k as attn_decode (NULL: its default), and their scores. Splits depend on the tile. */
 static int run(struct token_problem *c, struct decode_bench *at, const struct kernel *k, struct err *err)
 {
-    struct kernel *slot = c->part == TOKEN_DECODE ? &at->decode : &at->merge, own = *slot;
+    struct kernel own = at->decode;
     if (k)
-        *slot = *k;
-    at->parts = TOKEN_DECODE | TOKEN_MERGE;
+        at->decode = *k;
+    at->parts = TOKEN_DECODE | TOKEN_SCORES;
     at->overlap = true;
-    decode_bench_grids(at, &at->decode, &at->merge);
+    decode_bench_grids(at);
     int status = decode_bench_enqueue(at, err);
-    *slot = own;
+    at->decode = own;
     return status;
 }
 
@@ -77,8 +74,8 @@ static int open_big(struct token_problem *c, struct err *err)
     const struct pairs *sizes = &c->p.what.sizes, *shape = &c->p.what.shape;
     struct bench *b = &c->p.bench;
     int keys = (int)pairs_long(sizes, "keys", 0), window = window_of(&b->cascade.p, keys);
-    b->kv_heads = (int)pairs_long(sizes, "kv_heads", pairs_long(sizes, "cascades", 0));
-    b->heads = b->kv_heads * (int)pairs_long(shape, "g", pairs_long(shape, "r", 0));
+    b->kv_heads = (int)pairs_long(sizes, "kv_heads", 0);
+    b->heads = b->kv_heads * (int)pairs_long(shape, "g", 0);
     if (b->heads < 1 || window < 1)
         return err_set(err, "%s: no token has keys=%d over %d key heads", c->p.what.kernel, keys, b->kv_heads);
     size_t least = b->dev.elapsed ? PROBLEM_CHAIN_BYTES : 1; /* where nothing is timed, few layers will do */
@@ -109,13 +106,10 @@ static void token_close(struct problem *p)
 
 static int token_open(struct problem **out, struct bench *b, const struct tune_problem *what, struct err *err)
 {
-    int part = !strcmp(what->kernel, "attn_decode")  ? TOKEN_DECODE
-               : !strcmp(what->kernel, "attn_merge") ? TOKEN_MERGE
-                                                     : 0;
-    struct token_problem *c = part ? problem_new(sizeof *c, &problem_token, b, what, err) : NULL;
+    bool mine = !strcmp(what->kernel, "attn_decode");
+    struct token_problem *c = mine ? problem_new(sizeof *c, &problem_token, b, what, err) : NULL;
     if (!c)
-        return part ? -1 : 0;
-    c->part = part;
+        return mine ? -1 : 0;
     if (open_big(c, err) != 0) {
         token_close(&c->p);
         return -1;

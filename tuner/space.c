@@ -21,7 +21,7 @@ bool tune_problem_equal(const struct tune_problem *a, const struct tune_problem 
 /* How a kernel's trials are timed, where that has changed since the first were kept: those of another way say nothing either. */
 static const char *timed_as(const char *kernel)
 {
-    return !strcmp(kernel, "attn_decode") || !strcmp(kernel, "attn_merge") ? "a layer's attention in a chain" : "";
+    return !strcmp(kernel, "attn_decode") ? "layers' attention in a chain" : "";
 }
 
 static int hash_config(const struct tune_space *s, int config, char revision[REVISION_MAX])

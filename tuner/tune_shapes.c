@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "runtime/attn_grid.h"
 #include "runtime/quant.h"
 
 enum { COPY_PIECES = 1 << 25 /* of 16 bytes: 512 MB */ };
@@ -10,7 +9,7 @@ enum { COPY_PIECES = 1 << 25 /* of 16 bytes: 512 MB */ };
 struct sizes_from {
     const struct model_shape *shape;
     const struct cascade_params *p;
-    int sms, rows; /* rows: of a product */
+    int rows; /* of a product */
 };
 
 static int put(struct pairs *sizes, struct err *err, int n, const char *const *name, const long *value)
@@ -44,11 +43,6 @@ static int sizes_of(const char *kernel, const struct sizes_from *f, struct pairs
         return put(sizes, err, 1, (const char *const[]){"rows"}, (long[]){f->rows}) == 0 ? 1 : -1;
     if (!strcmp(kernel, "attn_decode"))
         return put(sizes, err, 2, (const char *const[]){"keys", "kv_heads"}, (long[]){keys, kv}) == 0 ? 1 : -1;
-    if (!strcmp(kernel, "attn_merge"))
-        return put(sizes, err, 3, (const char *const[]){"keys", "cascades", "splits"},
-                   (long[]){keys, cascades, attn_decode_splits(f->sms, 2, (int)kv, (int)keys)}) == 0
-                   ? 1
-                   : -1;
     if (!strcmp(
             kernel,
             "cascade_update")) { /* of what a chunk pushes out of sub-cache i, half or less goes further at each step */
@@ -64,7 +58,7 @@ static int sizes_of(const char *kernel, const struct sizes_from *f, struct pairs
     return 0;
 }
 
-static int problems_of(const struct model *m, const struct cascade_params *p, const char *type, int sms,
+static int problems_of(const struct model *m, const struct cascade_params *p, const char *type,
                        struct tune_problem *out, struct err *err)
 {
     struct model_kernels list;
@@ -72,7 +66,7 @@ static int problems_of(const struct model *m, const struct cascade_params *p, co
     if (model_kernels(&list, m, p, type, err) != 0)
         return -1;
     for (int i = 0; i < list.n; i++) {
-        const struct sizes_from from = {&m->shape, p, sms, list.at[i].rows};
+        const struct sizes_from from = {&m->shape, p, list.at[i].rows};
         int has = sizes_of(list.at[i].kernel, &from, &out[n].sizes, err);
         if (has < 0)
             return -1;
@@ -84,16 +78,16 @@ static int problems_of(const struct model *m, const struct cascade_params *p, co
     return n;
 }
 
-int tune_problems_of(const struct model_shape *shape, const struct cascade_params *p, const char *type, int sms,
+int tune_problems_of(const struct model_shape *shape, const struct cascade_params *p, const char *type,
                      struct tune_problem *out, struct err *err)
 {
-    return problems_of(&(struct model){.shape = *shape}, p, type, sms, out, err);
+    return problems_of(&(struct model){.shape = *shape}, p, type, out, err);
 }
 
-int tune_step_problems(const struct model *m, const struct cascade_params *p, const char *type, int sms,
+int tune_step_problems(const struct model *m, const struct cascade_params *p, const char *type,
                        struct tune_problem *out, struct err *err)
 {
-    int n = problems_of(m, p, type, sms, out, err), kept = 0;
+    int n = problems_of(m, p, type, out, err), kept = 0;
     for (int i = 0; i < n; i++)
         if (!pairs_get(&out[i].sizes, "tokens") && strcmp(out[i].kernel, "stream_copy") != 0)
             out[kept++] = out[i];

@@ -8,15 +8,15 @@
 
 enum { TUNE_PROBLEMS_MAX = MODEL_KERNELS_MAX };
 
-/* The problems of a model of that shape, its caches full, chunks of p->stride tokens. type: "fp16" or "bf16". sms: multiprocessors of the
- * GPU, which decide into how many parts decoding is split. Kernels that have no choice worth a search (one tile parameter of a few
- * values) are left out. Writes at most TUNE_PROBLEMS_MAX, returns how many, or -1. */
-int tune_problems_of(const struct model_shape *shape, const struct cascade_params *p, const char *type, int sms,
+/* The problems of a model of that shape, its caches full, chunks of p->stride tokens. type: "fp16" or "bf16". Kernels that have
+ * no choice worth a search (one tile parameter of a few values, or a time that no step shows) are left out. Writes at most
+ * TUNE_PROBLEMS_MAX, returns how many, or -1. */
+int tune_problems_of(const struct model_shape *shape, const struct cascade_params *p, const char *type,
                      struct tune_problem *out, struct err *err);
 
 /* The problems of a model, its products among them, that are a token's and no chunk's: what its decoding step may launch. Otherwise
  * as above. */
-int tune_step_problems(const struct model *m, const struct cascade_params *p, const char *type, int sms,
+int tune_step_problems(const struct model *m, const struct cascade_params *p, const char *type,
                        struct tune_problem *out, struct err *err);
 
 /* The products of one token with a model's matrices: q|k|v, output, gate|up, down, vocabulary. */

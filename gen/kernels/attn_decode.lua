@@ -1,6 +1,6 @@
 kernel {
   name  = "attn_decode",
-  about = "one query token against a part of the held keys: partial (m, l, O), and the logits for the scores",
+  about = "one query token against the held keys, split over blocks, the last of which makes the outputs; and the logits for the scores",
   shape = {
     { "d", "head dimension", values = head_dims },
     { "g", "query heads per key head", min = 1, max = 16 },
@@ -25,6 +25,7 @@ kernel {
     { "q_at", "4 * wp * st * bn * (d + 8)" },
     { "turned_at", "q_at + used * d * 2" },
     { "segments_at", "turned_at + (qr == 0 and wp * used * (d + 8) * 2 or 0)" },
+    { "room", "segments_at // (4 * g * (d + 1))" }, -- splits that become outputs at a time
     { "state", "d // 2 + bn // 2 + qr * used * d // 64" }, -- registers of O, S and Q
   },
   launch = { threads = "32 * wp", smem = "segments_at + 35 * 16", min_blocks = "mb" },
