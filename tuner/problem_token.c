@@ -29,7 +29,7 @@ struct token_problem {
 };
 
 /* Runs all layers of `at` with k as attn_decode (NULL: its default), and their scores. Splits depend on the tile. */
-static int run(struct token_problem *c, struct decode_bench *at, const struct kernel *k, struct err *err)
+static int run(struct decode_bench *at, const struct kernel *k, struct err *err)
 {
     struct kernel own = at->decode;
     if (k)
@@ -122,7 +122,7 @@ static int enqueue_chain(struct problem *p, const struct kernel *k, struct err *
 {
     struct token_problem *c = (struct token_problem *)p;
     for (int i = 0; i < c->rounds; i++)
-        if (run(c, &c->big, k, err) != 0)
+        if (run(&c->big, k, err) != 0)
             return -1;
     return 0;
 }
@@ -168,7 +168,7 @@ static int token_check(struct problem *p, const struct kernel *k, double *error,
     struct device *dev = &c->small_bench.dev;
     size_t logits = (size_t)c->small_bench.heads * (size_t)c->small.stride * sizeof(float);
     if (attn_case_prepare(&c->check, err) != 0 || dev->fill(dev, c->small.logits, 0xff, logits, err) != 0 ||
-        run(c, &c->small, k, err) != 0 || attn_case_compare(&c->check, error, where, err) != 0)
+        run(&c->small, k, err) != 0 || attn_case_compare(&c->check, error, where, err) != 0)
         return -1;
     return problem_graphs_make(&c->graphs, p, k, enqueue_chain, err);
 }
@@ -185,7 +185,7 @@ static int run_whole(struct token_problem *c, const struct kernel *k, uint16_t *
     struct bench *b = &c->p.bench;
     size_t bytes = outputs(b) * sizeof **o;
     if (b->dev.fill(&b->dev, c->big.o, 0xff, bytes, err) != 0 ||
-        b->dev.upload(&b->dev, c->big.score, c->score, score_bytes(&c->big), err) != 0 || run(c, &c->big, k, err) != 0)
+        b->dev.upload(&b->dev, c->big.score, c->score, score_bytes(&c->big), err) != 0 || run(&c->big, k, err) != 0)
         return -1;
     *o = problem_fetch(b, c->big.o, bytes, err);
     *after = problem_fetch(b, c->big.score, score_bytes(&c->big), err);
