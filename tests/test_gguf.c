@@ -362,9 +362,10 @@ static void read_all(const struct gguf *g)
     }
     for (size_t i = 0; i < gguf_tensor_count(g); i++) {
         const struct tensor *t = gguf_tensor_at(g, i);
-        volatile unsigned char sum = 0;
+        volatile unsigned char byte = 0; /* reading is what is tested */
         for (size_t k = 0; k < t->bytes; k++)
-            sum += ((const unsigned char *)t->data)[k];
+            byte = ((const unsigned char *)t->data)[k];
+        (void)byte;
     }
 }
 

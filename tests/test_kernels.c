@@ -147,7 +147,7 @@ static void every_kernel_is_here(void **state)
 {
     struct gen *g;
     struct err err = {""};
-    char *names, *rest, *name;
+    char *names = NULL, *rest, *name;
     (void)state;
     if (gen_open(&g, NULL, &err) != 0 || gen_kernels(g, &names, &err) != 0)
         fail_msg("%s", err.msg);
@@ -175,7 +175,7 @@ static void only_the_prelude_is_exchanged(void **state)
         for (int type = 0; type < 2; type++) {
             struct gen_param p[3] = {covered[i].shape};
             struct gen_kernel k;
-            char *text;
+            char *text = NULL;
             int n = 1;
             if (gen_has_param(g, covered[i].kernel, "t", &err))
                 p[strcmp(p[0].name, "t") == 0 ? 0 : n++] = (struct gen_param){"t", type ? "bf16" : "fp16"};

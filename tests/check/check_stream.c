@@ -156,7 +156,7 @@ int main(int argc, char **argv)
     int64_t tokens = 10000000;
     int gpu = 0;
     struct cascade_options cascade;
-    struct tokenizer *t;
+    struct tokenizer *t = NULL;
     struct backend be;
     struct err err = {""};
     cascade_options_init(&cascade);
