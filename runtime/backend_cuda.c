@@ -6,6 +6,7 @@
 #include "attn_grid.h"
 #include "backend_cuda.h"
 #include "cascade_options.h"
+#include "llama_grid.h"
 #include "model_kernels.h"
 #include "timeline.h"
 
@@ -281,6 +282,8 @@ static int want_kernels(struct cuda_backend *c, struct err *err)
     k[CK_NORM] = cuda_kernels_want(s, err, "rms_norm", "n=%d t=%s", c->shape->hidden, t);
     k[CK_SWIGLU] = cuda_kernels_want(s, err, "swiglu", "t=%s", t);
     k[CK_BIAS] = c->layer && c->layer[0].has_bias ? cuda_kernels_want(s, err, "add_bias", "t=%s", t) : 0;
+    if (k[CK_BIAS] > 0 && cuda_kernels_size(s, k[CK_BIAS], "n", c->qkv, err) != 0)
+        return -1;
     k[CK_TURN] = cuda_kernels_want(s, err, "attn_turn", "d=%d t=%s", d, t);
     k[CK_PREFILL] = cuda_kernels_want(s, err, "attn_prefill", "d=%d t=%s", d, t);
     k[CK_SCORES] = cuda_kernels_want(s, err, "attn_scores", "d=%d t=%s", d, t);
@@ -311,7 +314,7 @@ static int set_sizes(struct cuda_backend *c, struct err *err)
     c->kv = s->kv_heads * s->head_dim;
     c->qkv = c->q + 2 * c->kv;
     c->positions = c->rows + p->window / p->subcaches + p->stride;
-    c->logit_rows = p->stride < 64 ? p->stride : 64;
+    c->logit_rows = p->stride < LLAMA_LOGIT_ROWS ? p->stride : LLAMA_LOGIT_ROWS;
     c->logit_stride = (c->rows + 1 + 7) / 8 * 8;
     c->scored = attn_decode_layers(s->layers, s->heads, c->logit_stride);
     int w = p->window / p->subcaches;
@@ -431,8 +434,8 @@ int backend_cuda_kernels(struct model_kernels *list, const struct model *m, cons
         rc = 0;
     for (int i = 0; rc == 0 && i < cuda_kernels_count(c->kernels); i++) {
         const char *kernel, *params;
-        int rows = cuda_kernels_wanted(c->kernels, i, &kernel, &params);
-        rc = model_kernels_add(list, kernel, params, rows, err);
+        const struct pairs *own = cuda_kernels_wanted(c->kernels, i, &kernel, &params);
+        rc = model_kernels_add(list, kernel, params, own, err);
     }
     cuda_kernels_free(c->kernels);
     close_backend(&be);

@@ -168,7 +168,6 @@ struct cuda_backend {
 };
 
 enum { MARK_STAGED = 15, MARK_LOAD = 12 /* and 13 */ };
-enum { CUDA_OUTPUT_ROWS = 8192 }; /* of the output's weights are expanded at a time */
 
 /* backend_cuda_memory.c */
 
@@ -177,9 +176,6 @@ enum { CUDA_OUTPUT_ROWS = 8192 }; /* of the output's weights are expanded at a t
 int cuda_memory_open(struct cuda_backend *c, struct err *err);
 void cuda_memory_close(struct cuda_backend *c);
 size_t cuda_cache_bytes(const struct cuda_backend *c);
-/* Tokens of the vocabulary whose logits are made at a time for likelihoods, a multiple of 4; floats of c->logits, no fewer. */
-int cuda_piece_of_vocab(const struct cuda_backend *c);
-size_t cuda_logit_room(const struct cuda_backend *c);
 /* Bytes of c->arrived, counters that kernels leave at zero. */
 size_t cuda_arrived_bytes(const struct cuda_backend *c);
 

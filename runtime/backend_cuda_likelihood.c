@@ -1,6 +1,7 @@
 /* The CUDA backend: likelihoods of given tokens, made where the logits are. Those of a whole chunk would be gigabytes, so a piece of the
  * output's weights is expanded once and multiplied with some rows at a time, in the memory that is there for logits. */
 #include "backend_cuda.h"
+#include "llama_grid.h"
 
 /* One launch of the kernel: rows [done, done + rows) of those asked for, tokens [first, first + count). */
 static int reduce(struct cuda_backend *c, int done, int rows, int first, int count, int row, struct err *err)
@@ -17,7 +18,7 @@ static int reduce_chunk(struct cuda_backend *c, int row, int n, struct err *err)
 {
     const struct cuda_matrix *m = &c->output.part[0];
     size_t hidden = (size_t)c->shape->hidden;
-    int wide = cuda_piece_of_vocab(c), most = (int)(cuda_logit_room(c) / (size_t)wide);
+    int wide = llama_vocab_piece(c->shape->vocab), most = llama_vocab_rows(c->shape->vocab, c->p.stride);
     if (cuda_norm_output(c, row, n, err) != 0)
         return -1;
     for (int first = 0; first < m->rows; first += wide) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend_cuda.h"
+#include "llama_grid.h"
 
 enum { BUFFERS_MAX = 48, SLACK = 64 << 20 /* bytes left to the driver: modules, cuBLAS's workspace */ };
 
@@ -31,17 +32,6 @@ size_t cuda_arrived_bytes(const struct cuda_backend *c)
 {
     size_t chunk = (size_t)c->planner.most_nodes, one = (size_t)c->shape->layers * MOVE_TREES_DECODE;
     return (size_t)c->cascades * (chunk > one ? chunk : one) * sizeof(unsigned);
-}
-
-int cuda_piece_of_vocab(const struct cuda_backend *c)
-{
-    int vocab = (c->shape->vocab + 3) / 4 * 4;
-    return vocab < CUDA_OUTPUT_ROWS ? vocab : CUDA_OUTPUT_ROWS;
-}
-
-size_t cuda_logit_room(const struct cuda_backend *c)
-{
-    return (size_t)c->logit_rows * (((size_t)c->shape->vocab + 3) / 4 * 4);
 }
 
 static void list_stream(struct cuda_backend *c, struct buffers *b)
@@ -79,7 +69,7 @@ static void list_chunk(struct cuda_backend *c, struct buffers *b)
     want(b, &c->tokens, T, sizeof(int32_t));
     want(b, &c->chunk_step, 1, sizeof(struct attn_step));
     want(b, &c->plans, (double)c->parts * (double)c->plan_room, 1);
-    want(b, &c->logits, (double)cuda_logit_room(c), sizeof(float));
+    want(b, &c->logits, (double)llama_logit_room(c->shape->vocab, c->p.stride), sizeof(float));
     want(b, &c->nats, T, sizeof(float));
     want(b, &c->softmax, 4 * T, sizeof(float));
     want(b, &c->targets, T, sizeof(int32_t));
@@ -97,7 +87,7 @@ static double scratch_elements(const struct cuda_backend *c)
                     all = most(all, (double)l[k]->part[p].rows * l[k]->inputs);
     }
     if (!c->output.part[0].direct)
-        all = most(all, (double)CUDA_OUTPUT_ROWS * c->shape->hidden);
+        all = most(all, (double)LLAMA_VOCAB_PIECE * c->shape->hidden);
     return all;
 }
 

@@ -315,8 +315,8 @@ int cuda_prompt_logits(struct cuda_backend *c, int row, int n, struct err *err)
                            c->out_norm, 0, false, err);
     if (cuda_norm_output(c, row, n, err) != 0)
         return -1;
-    for (int first = 0; first < m->rows; first += CUDA_OUTPUT_ROWS) {
-        int rows = m->rows - first < CUDA_OUTPUT_ROWS ? m->rows - first : CUDA_OUTPUT_ROWS;
+    for (int first = 0; first < m->rows; first += LLAMA_VOCAB_PIECE) {
+        int rows = m->rows - first < LLAMA_VOCAB_PIECE ? m->rows - first : LLAMA_VOCAB_PIECE;
         struct gemm g = {.y = c->logits + (devptr)first * sizeof(float),
                          .x = c->xn,
                          .m = n,

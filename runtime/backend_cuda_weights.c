@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "backend_cuda.h"
+#include "llama_grid.h"
 #include "threads.h"
 
 /* --- what there is ----------------------------------------------------------------------------------------------------------- */
@@ -31,10 +32,17 @@ static int want_matvec(struct cuda_backend *c, struct cuda_matrix *m, bool norm,
     quant_kernel_name(m->type, type);
     m->matvec =
         cuda_kernels_want(c->kernels, err, "matvec", "n=%d w=%s norm=%d to=%s t=%s", m->inputs, type, norm, to, half);
-    if (m->matvec >= 0)
-        cuda_kernels_rows(c->kernels, m->matvec, strcmp(to, "gate") ? m->rows : m->rows / 2);
-    m->dequantise = m->direct ? -1 : cuda_kernels_want(c->kernels, err, "dequantise", "w=%s t=%s", type, half);
-    return m->matvec < 0 || (!m->direct && m->dequantise < 0) ? -1 : 0;
+    if (m->matvec < 0 ||
+        cuda_kernels_size(c->kernels, m->matvec, "rows", strcmp(to, "gate") ? m->rows : m->rows / 2, err) != 0)
+        return -1;
+    m->dequantise = -1;
+    if (m->direct)
+        return 0;
+    m->dequantise = cuda_kernels_want(c->kernels, err, "dequantise", "w=%s t=%s", type, half);
+    long rows = m->rows;
+    if (!strcmp(to, "f32") && rows > LLAMA_VOCAB_PIECE) /* the vocabulary is expanded in pieces */
+        rows = LLAMA_VOCAB_PIECE;
+    return m->dequantise < 0 ? -1 : cuda_kernels_size(c->kernels, m->dequantise, "elements", rows * m->inputs, err);
 }
 
 static struct cuda_matrix matrix_of(const struct cuda_backend *c, const struct tensor *t)

@@ -21,7 +21,7 @@ enum { KERNELS_MAX = 64, GPUS_MAX = 16, JOBS_MAX = KERNELS_MAX + MODEL_KERNELS_M
 struct job {
     const char *kernel;
     const struct pairs *shape;
-    int rows; /* model_kernels.h */
+    const struct pairs *sizes; /* of its own; NULL: none */
 };
 
 struct gen_command {
@@ -64,10 +64,10 @@ static int ask_model(struct gen_command *c, struct err *err)
     return rc == 0 ? CMD_OK : CMD_USAGE;
 }
 
-static void add_job(struct gen_command *c, const char *kernel, const struct pairs *shape, int rows)
+static void add_job(struct gen_command *c, const char *kernel, const struct pairs *shape, const struct pairs *sizes)
 {
     if (c->njobs < JOBS_MAX)
-        c->job[c->njobs++] = (struct job){kernel, shape, rows};
+        c->job[c->njobs++] = (struct job){kernel, shape, sizes};
 }
 
 /* With --all and a model, what the model wants; else each kernel that was named, in every shape that the model wants it in. */
@@ -75,16 +75,16 @@ static void make_jobs(struct gen_command *c)
 {
     const struct model_kernels *w = &c->wanted;
     for (int k = 0; c->all && k < w->n; k++)
-        add_job(c, w->at[k].kernel, &w->at[k].shape, w->at[k].rows);
+        add_job(c, w->at[k].kernel, &w->at[k].shape, &w->at[k].sizes);
     if (c->njobs > 0)
         return;
     for (int i = 0; i < c->nkernels; i++) {
         int before = c->njobs;
         for (int k = 0; k < w->n; k++)
             if (!strcmp(w->at[k].kernel, c->kernel[i]))
-                add_job(c, c->kernel[i], &w->at[k].shape, w->at[k].rows);
+                add_job(c, c->kernel[i], &w->at[k].shape, &w->at[k].sizes);
         if (c->njobs == before)
-            add_job(c, c->kernel[i], NULL, 0);
+            add_job(c, c->kernel[i], NULL, NULL);
     }
 }
 
@@ -145,7 +145,7 @@ static int params_for(struct gen_command *c, const struct job *job, int gpu, str
     if (n < 0 || !job->shape)
         return n;
     struct pairs sizes;
-    model_kernel_sizes(&sizes, &c->sizes, job->rows);
+    model_kernel_sizes(&sizes, &c->sizes, job->sizes);
     wisdom_best(c->wisdom[gpu], job->kernel, out, n, &sizes, &c->tuned);
     return pairs_params(&c->tuned.config, out, n);
 }

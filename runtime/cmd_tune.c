@@ -89,23 +89,39 @@ static bool wants_products(const struct tune_command *c)
     return wanted(c, "matvec") && !(c->predict && c->nwords == 0);
 }
 
-/* The products with the matrices of a shape, for each type that --weights lists. */
+/* What a chunk does with the weights of a model, under each cascade: of m, or of a shape with weights of one type. */
+static int add_chunk_weights(struct tune_command *c, const struct model *m, const struct model_shape *shape,
+                             enum quant_type weights, const char *type, struct err *err)
+{
+    struct tune_problem some[TUNE_PROBLEMS_MAX];
+    struct cascade_params p[2];
+    int cascades = tune_cascades(&c->cascade, p);
+    for (int i = 0; i < cascades; i++) {
+        int n = m ? tune_weight_problems(m, &p[i], type, some, err)
+                  : tune_weight_problems_of(shape, weights, &p[i], type, some, err);
+        if (add_some(c, some, n, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* What depends on the weights of a shape, for each type that --weights lists. */
 static int add_weights(struct tune_command *c, const struct model_shape *shape, struct err *err)
 {
     char names[128], *save = NULL;
-    if (!wants_products(c))
-        return 0;
+    const char *half = c->type_given ? c->type ? "bf16" : "fp16" : NULL; /* NULL: what inference takes for them */
     snprintf(names, sizeof names, "%s", c->weights ? c->weights : "bf16");
     for (char *name = strtok_r(names, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
+        struct tune_problem some[TUNE_PRODUCTS];
         enum quant_type all[TUNE_PRODUCTS];
         int type = quant_type_named(name);
         if (type < 0)
             return err_set(err, "--weights: '%s' is no type of weights", name);
         for (int i = 0; i < TUNE_PRODUCTS; i++)
             all[i] = (enum quant_type)type;
-        struct tune_problem some[TUNE_PRODUCTS];
-        const char *half = c->type_given ? c->type ? "bf16" : "fp16" : NULL; /* NULL: what inference takes for them */
-        if (add_some(c, some, tune_products_of(shape, all, half, some, err), err) != 0)
+        if (wants_products(c) && add_some(c, some, tune_products_of(shape, all, half, some, err), err) != 0)
+            return -1;
+        if (add_chunk_weights(c, NULL, shape, (enum quant_type)type, half, err) != 0)
             return -1;
     }
     return 0;
@@ -132,6 +148,8 @@ static int add_model(struct tune_command *c, struct err *err)
     int status = add_shape(c, &m.shape, type, err);
     if (status == 0 && wants_products(c))
         status = add_some(c, some, tune_products_of_model(&m, type, some, err), err);
+    if (status == 0)
+        status = add_chunk_weights(c, &m, NULL, 0, type, err);
     model_close(&m);
     return status;
 }

@@ -134,30 +134,68 @@ static void make_entry(const struct side *s, struct wisdom_entry *e)
     snprintf(e->why, sizeof e->why, "%s", p->why);
 }
 
+static bool has_kernel(const struct wisdom_entry *e, int n, const char *kernel)
+{
+    for (int i = 0; i < n; i++)
+        if (!strcmp(e[i].kernel, kernel))
+            return true;
+    return false;
+}
+
+/* Adds what was predicted for a GPU to its file: e[n], and of each whether it is the kernel's default. Of a kernel that has nothing but its
+ * default, here and in the file, the file need not say so. */
+static int keep(const struct tune_offline_gpu *g, struct wisdom_entry *e, const bool *usual, int n, struct err *err)
+{
+    struct wisdom_file file = {0};
+    struct wisdom_entry *kept = err_calloc((size_t)n + 1, sizeof *kept, "wisdom", err);
+    int nkept = 0, status = kept ? 0 : -1;
+    if (status == 0 && access(g->wisdom, F_OK) == 0)
+        status = wisdom_file_read(g->wisdom, &file, err);
+    for (int i = 0; i < n && status == 0; i++)
+        if (!usual[i])
+            kept[nkept++] = e[i];
+    for (int i = 0, others = nkept; i < n && status == 0; i++)
+        if (usual[i] && (has_kernel(kept, others, e[i].kernel) || has_kernel(file.entry, file.nentries, e[i].kernel)))
+            kept[nkept++] = e[i];
+    if (status == 0)
+        status = wisdom_file_add(g->wisdom, &g->head, kept, nkept, err);
+    wisdom_file_free(&file);
+    free(kept);
+    return status;
+}
+
 int cmd_tune_predict(struct tune_offline *o, struct err *err)
 {
     int n = o->gpu[0].nproblems, status = 0;
-    struct wisdom_entry *entry = err_calloc((size_t)n * (size_t)o->ngpus + 1, sizeof *entry, "wisdom", err);
-    if (!entry)
+    size_t all = (size_t)n * (size_t)o->ngpus + 1;
+    struct wisdom_entry *entry = err_calloc(all, sizeof *entry, "wisdom", err);
+    bool *usual = err_calloc(all, sizeof *usual, "wisdom", err); /* the kernel's default */
+    if (!entry || !usual) {
+        free(entry);
+        free(usual);
         return CMD_FAILED;
+    }
     for (int i = 0; i < n && status == 0; i++) {
         struct side s[TUNE_GPUS_MAX] = {0};
         for (int g = 0; g < o->ngpus && status == 0; g++)
             status = open_side(o, g, i, &s[g], err);
         if (status == 0) {
             print_sides(&o->gpu[0].problem[i], s, o->ngpus);
-            for (int g = 0; g < o->ngpus; g++)
+            for (int g = 0; g < o->ngpus; g++) {
                 make_entry(&s[g], &entry[g * n + i]);
+                usual[g * n + i] = s[g].space.valid[s[g].predicted.pick] == s[g].space.by_default;
+            }
         }
         close_sides(s, o->ngpus);
     }
     for (int g = 0; g < o->ngpus && status == 0; g++) {
         snprintf(o->gpu[g].head.model, sizeof o->gpu[g].head.model, "%s", predict_model);
-        status = wisdom_file_add(o->gpu[g].wisdom, &o->gpu[g].head, entry + g * n, n, err);
+        status = keep(&o->gpu[g], entry + g * n, usual + g * n, n, err);
         if (status == 0)
             fprintf(stderr, "wisdom of %s is in %s\n", o->gpu[g].head.gpu, o->gpu[g].wisdom);
     }
     free(entry);
+    free(usual);
     return status == 0 ? CMD_OK : CMD_FAILED;
 }
 

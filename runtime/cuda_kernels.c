@@ -16,7 +16,7 @@ enum { WANTED_MAX = 96 };
 struct wanted {
     char kernel[48], params[PAIRS_TEXT_MAX];
     struct cuda_tile tile;
-    int rows;
+    struct pairs sizes; /* of its own */
 };
 
 struct cuda_kernels {
@@ -105,9 +105,10 @@ static int add_set(struct gen *g, const char *set, const char *kernel, struct pa
     return 0;
 }
 
-void cuda_kernels_rows(struct cuda_kernels *s, int number, int rows)
+int cuda_kernels_size(struct cuda_kernels *s, int number, const char *name, long value, struct err *err)
 {
-    s->wanted[number].rows = rows;
+    struct pairs *own = &s->wanted[number].sizes;
+    return pairs_long(own, name, 0) >= value ? 0 : pairs_put_long(own, name, value, err);
 }
 
 void cuda_kernels_tune(struct cuda_kernels *s, const struct pairs *sizes, wisdom_say *say)
@@ -125,7 +126,7 @@ static void add_wisdom(struct cuda_kernels *s, const struct wanted *w, struct pa
     if (!s->wisdom)
         return;
     pthread_mutex_lock(&s->lock);
-    model_kernel_sizes(&sizes, &s->sizes, w->rows);
+    model_kernel_sizes(&sizes, &s->sizes, &w->sizes);
     wisdom_best(s->wisdom, w->kernel, param, pairs_params(p, param, 0), &sizes, &found);
     if (s->say)
         s->say(false, found.line);
@@ -262,11 +263,12 @@ const struct kernel *cuda_kernels_get(const struct cuda_kernels *s, int number)
     return &s->wanted[number].tile.built;
 }
 
-int cuda_kernels_wanted(const struct cuda_kernels *s, int number, const char **kernel, const char **params)
+const struct pairs *cuda_kernels_wanted(const struct cuda_kernels *s, int number, const char **kernel,
+                                        const char **params)
 {
     *kernel = s->wanted[number].kernel;
     *params = s->wanted[number].params;
-    return s->wanted[number].rows;
+    return &s->wanted[number].sizes;
 }
 
 int cuda_kernels_count(const struct cuda_kernels *s)

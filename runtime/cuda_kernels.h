@@ -16,8 +16,9 @@ void cuda_kernels_free(struct cuda_kernels *s);
 int cuda_kernels_want(struct cuda_kernels *s, struct err *err, const char *kernel, const char *params, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Of a matvec: the outputs that it runs with. Its sizes for wisdom are the model's and these. */
-void cuda_kernels_rows(struct cuda_kernels *s, int number, int rows);
+/* A size that the kernel runs with and that is not the model's, such as the rows of a matvec; given several times, the largest counts.
+ * Its sizes for wisdom are the model's and these. */
+int cuda_kernels_size(struct cuda_kernels *s, int number, const char *name, long value, struct err *err);
 
 /* Tile parameters that are not given come from wisdom, for these sizes of a run (names of the kernels' args), on a device that takes
  * cubins. say: told of each look-up and of wisdom that cannot be read; NULL: nobody. */
@@ -46,8 +47,9 @@ int cuda_kernels_tile(struct cuda_kernels *s, int number, struct pairs *tile, st
 
 /* A kernel after cuda_kernels_finish, by the number that cuda_kernels_want gave. Valid until cuda_kernels_free. */
 const struct kernel *cuda_kernels_get(const struct cuda_kernels *s, int number);
-/* Name and parameters of a kernel that is wanted; returns its rows, 0 where it was given none. */
-int cuda_kernels_wanted(const struct cuda_kernels *s, int number, const char **kernel, const char **params);
+/* Name and parameters of a kernel that is wanted; returns the sizes of its own that it was given. */
+const struct pairs *cuda_kernels_wanted(const struct cuda_kernels *s, int number, const char **kernel,
+                                        const char **params);
 /* How many are wanted; their numbers are 0 .. count - 1. */
 int cuda_kernels_count(const struct cuda_kernels *s);
 /* Resident blocks a multiprocessor, at least 1. */

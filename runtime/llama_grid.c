@@ -23,6 +23,22 @@ unsigned llama_grid_dequantise(const struct gen_kernel *k, int64_t elements, int
     return (unsigned)(spans < most ? spans : most);
 }
 
+int llama_vocab_piece(int vocab)
+{
+    int whole = (vocab + 3) / 4 * 4;
+    return whole < LLAMA_VOCAB_PIECE ? whole : LLAMA_VOCAB_PIECE;
+}
+
+size_t llama_logit_room(int vocab, int stride)
+{
+    return (size_t)(stride < LLAMA_LOGIT_ROWS ? stride : LLAMA_LOGIT_ROWS) * (((size_t)vocab + 3) / 4 * 4);
+}
+
+int llama_vocab_rows(int vocab, int stride)
+{
+    return (int)(llama_logit_room(vocab, stride) / (size_t)llama_vocab_piece(vocab));
+}
+
 unsigned llama_grid_sample(const struct gen_kernel *k, int vocab, int sms)
 {
     int64_t spans = parts(vocab, gen_value(k, "span")), most = gen_value(k, "list") / gen_value(k, "wp");

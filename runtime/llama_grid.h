@@ -4,6 +4,7 @@
 /* How many blocks the kernels of the forward pass are launched with (x of the grid; y and z are 1): for everyone who launches
  * them. embed and rms_norm want one block a token and are not here. */
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "../gen/gen.h"
@@ -17,6 +18,15 @@ unsigned llama_grid_pieces(const struct gen_kernel *k, int64_t T, int n);
 
 /* dequantise: any number will do. */
 unsigned llama_grid_dequantise(const struct gen_kernel *k, int64_t elements, int sms);
+
+/* The output's logits of several rows are made a piece of the vocabulary at a time, so many tokens of it; likelihood is launched after
+ * each piece for a block a row. */
+enum { LLAMA_VOCAB_PIECE = 8192, LLAMA_LOGIT_ROWS = 64 /* whose whole logits are held, with as long a stride */ };
+int llama_vocab_piece(int vocab);
+/* Rows whose logits of a piece are made at once with chunks of `stride` tokens: as many as there is memory for. */
+int llama_vocab_rows(int vocab, int stride);
+/* fp32 numbers of that memory. */
+size_t llama_logit_room(int vocab, int stride);
 
 /* sample: blocks for all logits at once, as far as its scratch memory goes. */
 unsigned llama_grid_sample(const struct gen_kernel *k, int vocab, int sms);

@@ -5,9 +5,12 @@
 
 #include "backend_cuda.h"
 
-int model_kernels_add(struct model_kernels *list, const char *kernel, const char *shape, int rows, struct err *err)
+int model_kernels_add(struct model_kernels *list, const char *kernel, const char *shape, const struct pairs *sizes,
+                      struct err *err)
 {
-    struct model_kernel k = {.rows = rows};
+    struct model_kernel k = {.sizes.n = 0};
+    if (sizes)
+        k.sizes = *sizes;
     snprintf(k.kernel, sizeof k.kernel, "%s", kernel);
     if (pairs_parse(&k.shape, shape, err) != 0)
         return -1;
@@ -24,15 +27,16 @@ int model_kernels(struct model_kernels *list, const struct model *m, const struc
                   struct err *err)
 {
     list->n = 0;
-    return model_kernels_add(list, "stream_copy", "t=bf16", 0, err) != 0 ? -1
-                                                                         : backend_cuda_kernels(list, m, p, type, err);
+    if (model_kernels_add(list, "stream_copy", "t=bf16", NULL, err) != 0)
+        return -1;
+    return backend_cuda_kernels(list, m, p, type, err);
 }
 
-void model_kernel_sizes(struct pairs *sizes, const struct pairs *of_model, int rows)
+void model_kernel_sizes(struct pairs *sizes, const struct pairs *of_model, const struct pairs *own)
 {
     *sizes = *of_model;
-    if (rows > 0)
-        pairs_put_long(sizes, "rows", rows, NULL);
+    for (int i = 0; own && i < own->n; i++)
+        pairs_put(sizes, own->at[i].name, own->at[i].value, NULL);
 }
 
 int model_sizes(struct pairs *sizes, const struct model_shape *s, const struct cascade_params *p, struct err *err)
@@ -40,9 +44,14 @@ int model_sizes(struct pairs *sizes, const struct model_shape *s, const struct c
     const struct {
         const char *name;
         long value;
-    } all[] = {{"tokens", p->stride},          {"held", p->sinks + p->window},
-               {"keys", p->sinks + p->window}, {"heads", s->heads},
-               {"kv_heads", s->kv_heads},      {"cascades", p->policy == POLICY_HOMOGENEOUS ? 1 : s->kv_heads}};
+    } all[] = {{"tokens", p->stride},
+               {"held", p->sinks + p->window},
+               {"keys", p->sinks + p->window},
+               {"heads", s->heads},
+               {"kv_heads", s->kv_heads},
+               {"cascades", p->policy == POLICY_HOMOGENEOUS ? 1 : s->kv_heads},
+               {"ffn", s->ffn},
+               {"vocab", s->vocab}};
     sizes->n = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (pairs_put_long(sizes, all[i].name, all[i].value, err) != 0)

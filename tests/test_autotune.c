@@ -67,17 +67,15 @@ static void open_session(struct tune_session *s, struct gen *g)
 
 static void tunes_what_wisdom_lacks(void **state)
 {
-    struct tensor weights = {.type = QUANT_F16};
-    struct model_layer layer = {.wq = &weights, .wo = &weights, .gate = &weights, .down = &weights};
-    struct model m = {.layer = &layer, .output = &weights};
+    struct model m;
     struct cascade_params p = cascade_defaults();
-    struct tune_problem all[TUNE_PRODUCTS + TUNE_PROBLEMS_MAX];
+    struct tune_problem all[TUNE_PRODUCTS + 2 * TUNE_PROBLEMS_MAX];
     struct tune_session s = {0};
     struct trials times;
     struct gen *g;
     struct err err = {""};
     (void)state;
-    if (gen_open(&g, NULL, &err) != 0 || model_random_shape(&m.shape, "smollm2-135m", &err) != 0)
+    if (gen_open(&g, NULL, &err) != 0 || model_random(&m, "smollm2-135m", QUANT_Q4_1, true, &err) != 0)
         fail_msg("%s", err.msg);
     assert_string_equal(backend_cuda_type(&m), "fp16");
     s.gen = g;
@@ -87,19 +85,27 @@ static void tunes_what_wisdom_lacks(void **state)
     assert_int_equal(products, TUNE_PRODUCTS);
     int n = products + tune_problems_of(&m.shape, &p, "fp16", all + products, &err);
     assert_true(n > products + 5);
+    int weights = tune_weight_problems(&m, &p, "fp16", all + n, &err);
+    assert_int_equal(weights, 2); /* dequantise, embed */
+    n += weights;
     for (int i = 0; i < n; i++) {
         put_space(&times, &s, &all[i]);
         tuned += strcmp(all[i].kernel, "stream_copy") != 0;
     }
     trials_close(&times);
 
-    open_session(&s, g);
-    if (autotune_model(&s, &m, &p, &err) != 0)
-        fail_msg("%s", err.msg);
-    int made = s.trials.n;
+    int made = 0;
+    for (int known = -1, starts = 0; made != known && starts < 9;
+         starts++) { /* where time is short, the next start goes on */
+        known = made;
+        open_session(&s, g);
+        if (autotune_model(&s, &m, &p, &err) != 0)
+            fail_msg("%s", err.msg);
+        made = s.trials.n > 0 ? s.trials.n : made;
+        tune_session_close(&s);
+    }
     assert_true(made >= tuned);
     assert_true(made <= tuned * TUNE_QUICK_TRIALS);
-    tune_session_close(&s);
 
     struct wisdom *w;
     if (wisdom_open(&w, g, "h200", NULL, &err) != 0)
@@ -119,7 +125,53 @@ static void tunes_what_wisdom_lacks(void **state)
         fail_msg("%s", err.msg);
     assert_int_equal(s.trials.n, 0);
     tune_session_close(&s);
+    model_close(&m);
     gen_close(g);
+}
+
+/* What a chunk runs beside attention and products is tuned with the very sizes that the backend looks its tile up by. */
+static void chunks_are_tuned_as_they_are_looked_up(void **state)
+{
+    static const char *const kernels[] = {"rms_norm", "swiglu", "likelihood", "dequantise", "embed"};
+    struct cascade_params p = cascade_defaults();
+    struct tune_problem some[2 * TUNE_PROBLEMS_MAX];
+    struct model_kernels list;
+    struct model_shape shape;
+    struct pairs of_model;
+    struct model m;
+    struct err err = {""};
+    int found = 0;
+    (void)state;
+    if (model_random(&m, "llama-3.2-1b", QUANT_Q4_0, true, &err) != 0 ||
+        model_random_shape(&shape, "llama-3.2-1b", &err) != 0 || model_kernels(&list, &m, &p, "fp16", &err) != 0 ||
+        model_sizes(&of_model, &m.shape, &p, &err) != 0)
+        fail_msg("%s", err.msg);
+    int n = tune_problems_of(&shape, &p, "fp16", some, &err),
+        weights = tune_weight_problems_of(&shape, QUANT_Q4_0, &p, NULL, some + n, &err);
+    assert_int_equal(weights, 2);
+    for (int i = 0; i < n + weights; i++)
+        for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++) {
+            if (strcmp(some[i].kernel, kernels[k]) != 0)
+                continue;
+            int at = 0;
+            while (at < list.n &&
+                   (strcmp(list.at[at].kernel, kernels[k]) != 0 || !pairs_equal(&list.at[at].shape, &some[i].shape)))
+                at++;
+            assert_true(at < list.n);
+            struct pairs sizes;
+            model_kernel_sizes(&sizes, &of_model, &list.at[at].sizes);
+            for (int s = 0; s < some[i].sizes.n; s++)
+                assert_string_equal(pairs_get(&sizes, some[i].sizes.at[s].name), some[i].sizes.at[s].value);
+            found++;
+        }
+    assert_int_equal(found, 5);
+    const struct tune_problem *dequantise = &some[n];
+    assert_string_equal(dequantise->kernel,
+                        "dequantise"); /* of gate|up, the largest: the vocabulary's goes in pieces */
+    assert_int_equal(pairs_long(&dequantise->sizes, "elements", 0), 2 * shape.ffn * shape.hidden);
+    assert_int_equal(tune_weight_problems_of(&shape, QUANT_BF16, &p, NULL, some, &err), 1); /* taken as they are */
+    assert_int_equal(tune_step_problems(&m, &p, "fp16", some, &err), 6); /* none of them is a token's */
+    model_close(&m);
 }
 
 static void count_row(void *user, const struct tune_state *result)
@@ -182,6 +234,7 @@ static void noise_is_no_reason_to_leave_the_default(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(tunes_what_wisdom_lacks),
+                                       cmocka_unit_test(chunks_are_tuned_as_they_are_looked_up),
                                        cmocka_unit_test(noise_is_no_reason_to_leave_the_default)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

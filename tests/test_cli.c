@@ -271,12 +271,40 @@ static void pass_keys(void **state)
     failed_with("--lengths 128");
 }
 
+/* Of a kernel of which nothing but the default is predicted, a file need not say so; beside another tile of it, it must. */
+static void predicted_defaults_are_kept_beside_others(void **state)
+{
+    char text[4096];
+    static const char predict[] =
+        "tune swiglu --predict --compile 0 --gpu a6000 --model-shape smollm2-135m --window 2048 --stride 1024 "
+        "--wisdom a6000.json";
+    (void)state;
+    assert_int_equal(weir("%s", predict), 0);
+    assert_non_null(strstr(out, "wp=8"));
+    slurp("a6000.json", text, sizeof text);
+    assert_null(strstr(text, "swiglu"));
+    spill("a6000.json",
+          "{\"weir_wisdom\": 1, \"gpu\": \"a6000\", \"sm\": 86, \"entries\": [{\"kernel\": \"swiglu\", \"shape\": "
+          "{\"t\": \"bf16\"}, \"sizes\": {\"tokens\": \"4096\", \"ffn\": \"1536\"}, \"config\": {\"wp\": \"2\"}, "
+          "\"ms\": 1, \"predicted\": \"p\"}]}");
+    assert_int_equal(weir("%s", predict), 0);
+    slurp("a6000.json", text, sizeof text);
+    assert_non_null(strstr(text, "\"tokens\":\"4096\",\"ffn\":\"1536\"},\"config\":{\"wp\":\"2\"}"));
+    assert_non_null(strstr(text, "\"tokens\":\"1024\",\"ffn\":\"1536\"},\"config\":{\"wp\":\"8\"}"));
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(help),         cmocka_unit_test(usage_errors), cmocka_unit_test(failed_jobs),
-        cmocka_unit_test(perplexity),   cmocka_unit_test(runs),         cmocka_unit_test(model_is_found),
-        cmocka_unit_test(time_is_told), cmocka_unit_test(pass_keys),
+        cmocka_unit_test(help),
+        cmocka_unit_test(usage_errors),
+        cmocka_unit_test(failed_jobs),
+        cmocka_unit_test(perplexity),
+        cmocka_unit_test(runs),
+        cmocka_unit_test(model_is_found),
+        cmocka_unit_test(time_is_told),
+        cmocka_unit_test(pass_keys),
+        cmocka_unit_test(predicted_defaults_are_kept_beside_others),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

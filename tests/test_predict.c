@@ -47,6 +47,12 @@ static const struct {
     {"attn_score_reduce", "reduce=mean", "tokens=4096 held=16448 heads=32 cascades=8"},
     {"cascade_update", "d=128 b=16 t=bf16", "tokens=4096 moved=8192 kv_heads=8"},
     {"stream_copy", "t=bf16", "n=33554432"},
+    {"rms_norm", "n=4096 t=bf16", "tokens=4096"},
+    {"swiglu", "t=bf16", "tokens=4096 ffn=14336"},
+    {"add_bias", "t=bf16", "tokens=1024 n=4608"},
+    {"dequantise", "w=q4_0 t=fp16", "elements=117440512"},
+    {"embed", "n=4096 w=q6_k t=fp16", "tokens=1024"},
+    {"likelihood", "t=bf16", "tokens=4096 vocab=128256"},
 };
 enum { PROBLEMS = sizeof problems / sizeof *problems };
 

@@ -83,6 +83,19 @@ static void right_kernels_pass(void **state)
         {"matvec", "n=512 w=q6_k norm=0 to=add t=bf16", "rows=37", "wp=2 sk=1"},
         {"matvec", "n=512 w=bf16 norm=1 to=f32 t=bf16", "rows=21", "wp=2 r=2"},
         {"matvec", "n=96 w=q4_1 norm=0 to=half t=fp16", "rows=21", "cb=2 wp=4 sk=2"},
+        {"rms_norm", "n=2052 t=bf16", "tokens=5", "wp=2"},
+        {"rms_norm", "n=96 t=fp16", "tokens=5", "wp=16"},
+        {"swiglu", "t=bf16", "tokens=5 ffn=1536", "wp=2"},
+        {"swiglu", "t=fp16", "tokens=1 ffn=64", "wp=4"},
+        {"add_bias", "t=fp16", "tokens=5 n=960", "wp=2"},
+        {"add_bias", "t=bf16", "tokens=7 n=1536", "wp=4"},
+        {"dequantise", "w=q4_0 t=fp16", "elements=49152", "wp=2"},
+        {"dequantise", "w=q6_k t=bf16", "elements=41472", "wp=4"},
+        {"dequantise", "w=f32 t=bf16", "elements=264", "wp=2"},
+        {"embed", "n=576 w=q4_1 t=fp16", "tokens=7", "wp=4"},
+        {"embed", "n=768 w=q5_k t=bf16", "tokens=2", "wp=1"},
+        {"likelihood", "t=bf16", "tokens=5 vocab=9001", "wp=2 u=1"},
+        {"likelihood", "t=fp16", "tokens=1 vocab=301", "wp=16 u=4"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tune_problem what = make(cases[i].kernel, cases[i].shape, cases[i].sizes);
@@ -114,6 +127,92 @@ static void a_wrong_product_is_refused(void **state)
         assert_true(error_of(b, p, "", false) > 1);
     }
     problem_close(p);
+}
+
+/* A device that loads a kernel's text with its first `from` made `to`; from NULL: as it is. */
+static struct {
+    int (*load)(struct device *dev, const void *image, size_t bytes, const char *symbol, unsigned smem_max,
+                struct device_kernel **out, struct err *err);
+    const char *from, *to;
+} planted;
+
+static int load_planted(struct device *dev, const void *image, size_t bytes, const char *symbol, unsigned smem_max,
+                        struct device_kernel **out, struct err *err)
+{
+    if (!planted.from)
+        return planted.load(dev, image, bytes, symbol, smem_max, out, err);
+    char *text = malloc(bytes + 256);
+    const char *at = strstr(image, planted.from);
+    if (!at)
+        fail_msg("%s: no '%s' in its text", symbol, planted.from);
+    int head = (int)(at - (const char *)image);
+    int n = snprintf(text, bytes + 256, "%.*s%s%s", head, (const char *)image, planted.to, at + strlen(planted.from));
+    int status = planted.load(dev, text, (size_t)n + 1, symbol, smem_max, out, err);
+    free(text);
+    return status;
+}
+
+/* What the forward pass's kernels of a chunk may get wrong is found, by the small case and at full size. */
+static void wrong_forward_kernels_are_refused(void **state)
+{
+    struct bench *b = *state;
+    static const struct {
+        const char *kernel, *shape, *sizes, *from, *to;
+    } cases[] = {
+        {"rms_norm", "n=96 t=bf16", "tokens=5", "f + eps", "f + 0.1f"},
+        {"rms_norm", "n=96 t=bf16", "tokens=5", "v[i].z * scale * by.z", "v[i].z * scale * by.y"},
+        {"swiglu", "t=fp16", "tokens=5 ffn=1536", "silu(x.x) * y.x", "silu(y.x) * x.x"},
+        {"swiglu", "t=fp16", "tokens=5 ffn=1536", "at >= (i64)T * per_row", "at + 1 >= (i64)T * per_row"},
+        {"add_bias", "t=bf16", "tokens=5 n=960", "p.y + b.y", "p.y + b.x"},
+        {"add_bias", "t=bf16", "tokens=5 n=960", "at >= (i64)T", "at + 1 >= (i64)T"},
+        {"dequantise", "w=q4_0 t=fp16", "elements=1114112", "start += (i64)nbid_x() * span", "start += elements"},
+        {"dequantise", "w=q8_0 t=bf16", "elements=49152", "v[2], v[3]", "v[3], v[2]"},
+        {"embed", "n=576 w=q4_1 t=fp16", "tokens=7", "tokens[bid_x()]", "bid_x()"},
+        {"embed", "n=576 w=q4_1 t=fp16", "tokens=7", "v[4], v[5]", "v[5], v[4]"},
+        {"likelihood", "t=bf16", "tokens=5 vocab=9001", "all.z = held.z;", ""},
+        {"likelihood", "t=bf16", "tokens=5 vocab=9001", "sum *= exp_from(before, largest);", ""},
+        {"likelihood", "t=bf16", "tokens=5 vocab=9002", "v.y = x[at + 1]", "v.y = x[at]"},
+    };
+    planted.load = b->dev.load;
+    b->dev.load = load_planted;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tune_problem what = make(cases[i].kernel, cases[i].shape, cases[i].sizes);
+        struct problem *p;
+        struct err err = {""};
+        planted.from = NULL;
+        if (problem_open(&p, b, &what, &err) != 0)
+            fail_msg("%s: %s", cases[i].kernel, err.msg);
+        assert_true(error_of(b, p, "", false) <= 1);
+        planted.from = cases[i].from;
+        planted.to = cases[i].to;
+        double small = error_of(b, p, "", false);
+        if (small <= 1)
+            fail_msg("%s: '%s' for '%s' is not found", cases[i].kernel, cases[i].to, cases[i].from);
+        double whole = error_of(b, p, "", true);
+        if (whole <= 1)
+            fail_msg("%s: '%s' for '%s' is not found at full size", cases[i].kernel, cases[i].to, cases[i].from);
+        problem_close(p);
+    }
+    b->dev.load = planted.load;
+}
+
+/* Sizes that no launch has are refused, with nothing left behind. */
+static void forward_sizes_are_checked(void **state)
+{
+    struct bench *b = *state;
+    static const struct {
+        const char *kernel, *shape, *sizes;
+    } cases[] = {{"rms_norm", "n=96 t=bf16", "tokens=0"},         {"swiglu", "t=bf16", "tokens=5"},
+                 {"dequantise", "w=q4_k t=bf16", "elements=288"}, {"dequantise", "w=q9 t=bf16", "elements=288"},
+                 {"embed", "n=96 w=q6_k t=bf16", "tokens=5"},     {"likelihood", "t=bf16", "tokens=5 vocab=1"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tune_problem what = make(cases[i].kernel, cases[i].shape, cases[i].sizes);
+        struct problem *p = NULL;
+        struct err err = {""};
+        assert_int_equal(problem_open(&p, b, &what, &err), -1);
+        assert_null(p);
+        assert_non_null(strstr(err.msg, cases[i].kernel));
+    }
 }
 
 /* A device that leaves launch number `without` out. */
@@ -159,6 +258,39 @@ static void a_token_is_a_chain_of_layers(void **state)
     problem_close(p);
 }
 
+/* What is timed of the vocabulary's likelihoods is all pieces of it for all rows; of an embedding, other rows each time. */
+static void a_forward_chain_is_as_inference_launches_it(void **state)
+{
+    struct bench *b = *state;
+    static const struct {
+        const char *kernel, *shape, *sizes;
+        int launches, made;
+    } cases[] = {{"likelihood", "t=bf16", "tokens=70 vocab=20000", 1, 3}, /* 156 rows at once */
+                 {"likelihood", "t=bf16", "tokens=200 vocab=20000", 1, 6},
+                 {"embed", "n=64 w=bf16 t=bf16", "tokens=4", 2, 2},
+                 {"swiglu", "t=bf16", "tokens=4 ffn=64", 1, 1}};
+    counted.launch = b->dev.launch;
+    counted.without = -1;
+    b->dev.launch = count_launch;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tune_problem what = make(cases[i].kernel, cases[i].shape, cases[i].sizes);
+        struct gen_param params[TUNE_PARAMS_MAX];
+        struct problem *p;
+        struct kernel k;
+        struct err err = {""};
+        int n = pairs_params(&what.shape, params, 0);
+        if (problem_open(&p, b, &what, &err) != 0 ||
+            kernel_get(b->gen, &b->cache, &b->dev, what.kernel, params, n, &k, &err) != 0)
+            fail_msg("%s: %s", what.kernel, err.msg);
+        counted.made = 0;
+        assert_int_equal(p->family->launch(p, &k, &err), 0);
+        assert_int_equal(p->launches, cases[i].launches);
+        assert_int_equal(counted.made, cases[i].made);
+        kernel_free(&k);
+        problem_close(p);
+    }
+}
+
 /* A bench runs a kernel with wisdom's tile, as inference does, but for what --set gives; and says so. */
 static void bench_takes_wisdom(void **state)
 {
@@ -190,13 +322,18 @@ static void bench_takes_wisdom(void **state)
     assert_int_equal(system(command), 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(right_kernels_pass, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(a_token_is_a_chain_of_layers, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(bench_takes_wisdom, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(a_wrong_product_is_refused, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(wrong_forward_kernels_are_refused, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(forward_sizes_are_checked, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(a_forward_chain_is_as_inference_launches_it, open_bench, close_bench),
     };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -175,6 +175,16 @@ int bench_blocks(const struct bench *b, const struct kernel *k)
     return o.blocks;
 }
 
+float bench_normal(uint64_t *s)
+{
+    double sum = 0;
+    for (int i = 0; i < 4; i++) {
+        *s = *s * 6364136223846793005u + 1442695040888963407u;
+        sum += (double)(*s >> 40) / (1 << 24);
+    }
+    return (float)((sum - 2) * 1.732);
+}
+
 int bench_random(struct bench *b, size_t count, devptr *out, struct err *err)
 {
     uint16_t *x = err_alloc(RANDOM_PERIOD, sizeof *x, "random numbers", err);

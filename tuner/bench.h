@@ -61,6 +61,9 @@ int bench_sizes(struct bench *b, int tokens, int held, struct err *err);
 int bench_kernel(struct bench *b, const char *kernel, const char *params, struct kernel *out, struct err *err);
 int bench_blocks(const struct bench *b, const struct kernel *k); /* resident a multiprocessor */
 
+/* The next number of a sequence like a normal one's, of variance 1. */
+float bench_normal(uint64_t *state);
+
 /* Device memory with random numbers of the bench's type, of variance 1. Read as floats, two by two, they are finite
  * numbers of many sizes, which will do for scores. */
 int bench_random(struct bench *b, size_t count, devptr *out, struct err *err);

@@ -8,16 +8,6 @@
 
 enum { FEWEST = 3, MOST = 16 };
 
-static float normal(uint64_t *s)
-{
-    double sum = 0;
-    for (int i = 0; i < 4; i++) {
-        *s = *s * 6364136223846793005u + 1442695040888963407u;
-        sum += (double)(*s >> 40) / (1 << 24);
-    }
-    return (float)((sum - 2) * 1.732);
-}
-
 /* The matrices: the period of blocks, as often as they want. */
 static int put_weights(struct matvec_chain *c, struct err *err)
 {
@@ -47,10 +37,10 @@ static int put_inputs(struct matvec_chain *c, struct err *err)
     if (half && (c->in = err_alloc(n, sizeof *c->in, "inputs", err)) &&
         (c->by = err_alloc(n, sizeof *c->by, "inputs", err))) {
         for (size_t i = 0; i < n; i++) {
-            float v = normal(&seed);
+            float v = bench_normal(&seed);
             half[i] = b->type ? quant_float_to_bfloat(v) : quant_float_to_half(v);
             c->in[i] = c->p.norm ? v : b->type ? quant_bfloat_to_float(half[i]) : quant_half_to_float(half[i]);
-            c->by[i] = normal(&seed);
+            c->by[i] = bench_normal(&seed);
         }
         rc = bench_put(b, c->p.norm ? (void *)c->in : (void *)half, n * (c->p.norm ? 4 : 2), &c->x, err) != 0 ||
                      bench_put(b, c->by, n * sizeof *c->by, &c->norm_weight, err) != 0

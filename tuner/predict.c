@@ -22,10 +22,20 @@ static const struct {
     int (*predict)(struct predict_job *job, struct err *err);
     double tells;
 } models[] = {
-    {"attn_prefill", predict_prefill, 0.02},     {"attn_scores", predict_scores, 0.02},
-    {"attn_decode", predict_decode, 0.1},        {"attn_turn", predict_stream, 0.25},
-    {"attn_score_reduce", predict_stream, 0.25}, {"cascade_update", predict_stream, 0.25},
-    {"stream_copy", predict_stream, 0.25},       {"matvec", predict_stream, 0.5},
+    {"attn_prefill", predict_prefill, 0.02},
+    {"attn_scores", predict_scores, 0.02},
+    {"attn_decode", predict_decode, 0.1},
+    {"attn_turn", predict_stream, 0.25},
+    {"attn_score_reduce", predict_stream, 0.25},
+    {"cascade_update", predict_stream, 0.25},
+    {"stream_copy", predict_stream, 0.25},
+    {"matvec", predict_stream, 0.5},
+    {"rms_norm", predict_forward, 0.25},
+    {"swiglu", predict_forward, 0.25},
+    {"add_bias", predict_forward, 0.25},
+    {"dequantise", predict_forward, 0.25},
+    {"embed", predict_forward, 0.25},
+    {"likelihood", predict_forward, 0.25},
 };
 enum { MODELS = sizeof models / sizeof *models };
 

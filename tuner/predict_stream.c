@@ -29,6 +29,11 @@ static void settle(struct predict_job *job, const struct stream *s)
     p->ms = s->bytes / rate / 1e6 + s->rounds * DRAM_US / 1e3;
 }
 
+void predict_traffic(struct predict_job *job, double blocks, double bytes_in_flight, double waits)
+{
+    settle(job, &(struct stream){blocks, bytes_in_flight, job->in->bytes, waits});
+}
+
 /* Tokens' rows and heads: eight elements a thread, all at once. */
 static int turn_stream(struct predict_job *job, struct stream *s, struct err *err)
 {

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct problem_family *const families[] = {&problem_chunk, &problem_token, &problem_memory, &problem_matvec};
+static const struct problem_family *const families[] = {&problem_chunk, &problem_token, &problem_memory,
+                                                        &problem_matvec, &problem_forward};
 
 int problem_open(struct problem **out, struct bench *b, const struct tune_problem *what, struct err *err)
 {

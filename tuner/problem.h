@@ -31,7 +31,9 @@ struct problem {
         bench; /* a copy of the caller's with this problem's heads, dimension, type; device and generator are the caller's */
     struct tune_problem what;
     int launches; /* of the kernel that one `launch` makes: 1, unless the family sets it */
-    bool goes_round; /* one `launch` goes over more memory than an L2 keeps, so that nothing need flush it */
+    bool
+        goes_round; /* one `launch` goes over more memory than an L2 keeps, or finds in it what it would in inference, so that
+                        nothing need flush it */
 };
 
 /* b: an open bench, which must outlive the problem. -1 where no family knows the kernel, or the sizes are none that it can set up. */
@@ -39,7 +41,7 @@ int problem_open(struct problem **out, struct bench *b, const struct tune_proble
 void problem_close(struct problem *p);
 
 /* The families. */
-extern const struct problem_family problem_chunk, problem_token, problem_memory, problem_matvec;
+extern const struct problem_family problem_chunk, problem_token, problem_memory, problem_matvec, problem_forward;
 
 /* Before a kernel is unloaded that the problem may have launched. */
 void problem_forget(struct problem *p, const struct kernel *k);

@@ -8,9 +8,9 @@
 
 enum { TUNE_PROBLEMS_MAX = MODEL_KERNELS_MAX };
 
-/* The problems of a model of that shape, its caches full, chunks of p->stride tokens. type: "fp16" or "bf16". Kernels that have
- * no choice worth a search (one tile parameter of a few values, or a time that no step shows) are left out. Writes at most
- * TUNE_PROBLEMS_MAX, returns how many, or -1. */
+/* The problems of a model of that shape, its caches full, chunks of p->stride tokens. type: "fp16" or "bf16". What depends on the
+ * types of weights is not among them, nor are `sample` and `attn_decode_scores`, which are not tuned. Those that take most of the time come
+ * first. Writes at most TUNE_PROBLEMS_MAX, returns how many, or -1. */
 int tune_problems_of(const struct model_shape *shape, const struct cascade_params *p, const char *type,
                      struct tune_problem *out, struct err *err);
 
@@ -18,6 +18,14 @@ int tune_problems_of(const struct model_shape *shape, const struct cascade_param
  * as above. */
 int tune_step_problems(const struct model *m, const struct cascade_params *p, const char *type,
                        struct tune_problem *out, struct err *err);
+
+/* What a chunk runs because of a model's weights beside products: dequantise, embed, add_bias. type: NULL for what inference computes in
+ * with such weights. Otherwise as above. */
+int tune_weight_problems(const struct model *m, const struct cascade_params *p, const char *type,
+                         struct tune_problem *out, struct err *err);
+/* The same for a shape whose matrices are all of one type, without biases; none where its rows are no whole blocks of it. */
+int tune_weight_problems_of(const struct model_shape *shape, enum quant_type weights, const struct cascade_params *p,
+                            const char *type, struct tune_problem *out, struct err *err);
 
 /* The products of one token with a model's matrices: q|k|v, output, gate|up, down, vocabulary. */
 enum { TUNE_PRODUCTS = 5 };

@@ -1,0 +1,88 @@
+/* What a chunk runs beside attention and matrix products. All of it moves memory, and a config changes little but how much is under way. */
+#include <math.h>
+#include <string.h>
+
+#include "predict_private.h"
+#include "runtime/llama_grid.h"
+
+/* A row a block, which is in registers before its sum is known. */
+static int norm(struct predict_job *job, struct err *err)
+{
+    double tokens, n = (double)predict_param(job, "n", 4096);
+    if (predict_size(job, "tokens", &tokens, err) != 0)
+        return -1;
+    predict_traffic(job, tokens, 16 * ceil(n / 4 / job->in->spec->threads), 2);
+    return 0;
+}
+
+/* A thread takes eight elements of a row, all at once: `bytes` are read of them. */
+static int pieces(struct predict_job *job, const char *row, double bytes, struct err *err)
+{
+    double tokens, n;
+    if (predict_size(job, "tokens", &tokens, err) || predict_size(job, row, &n, err))
+        return -1;
+    predict_traffic(job, ceil(tokens * n / 8 / job->in->spec->threads), bytes, 1);
+    return 0;
+}
+
+static int swiglu(struct predict_job *job, struct err *err)
+{
+    return pieces(job, "ffn", 32, err);
+}
+
+static int bias(struct predict_job *job, struct err *err)
+{
+    return pieces(job, "n", 16, err);
+}
+
+/* Bytes of eight weights. */
+static double eight(const struct predict_job *job)
+{
+    return 8 * (double)predict_param(job, "block_bytes", 2) / (double)predict_param(job, "block", 1);
+}
+
+/* A thread takes eight weights after eight. */
+static int dequantise(struct predict_job *job, struct err *err)
+{
+    double elements;
+    if (predict_size(job, "elements", &elements, err) != 0)
+        return -1;
+    double blocks = fmax(1, llama_grid_dequantise(job->in->spec, (int64_t)elements, job->in->gpu->sms));
+    predict_traffic(job, blocks, eight(job) + 16, 1);
+    return 0;
+}
+
+static int embed(struct predict_job *job, struct err *err)
+{
+    double tokens, n = (double)predict_param(job, "n", 4096);
+    if (predict_size(job, "tokens", &tokens, err) != 0)
+        return -1;
+    predict_traffic(job, tokens, eight(job) + 32, 1 + ceil(n / 8 / job->in->spec->threads));
+    return 0;
+}
+
+/* A row a block, launch after launch over the pieces of the vocabulary. */
+static int likelihood(struct predict_job *job, struct err *err)
+{
+    double tokens, vocab, u = (double)predict_param(job, "u", 1);
+    if (predict_size(job, "tokens", &tokens, err) || predict_size(job, "vocab", &vocab, err))
+        return -1;
+    double wide = fmax(4, llama_vocab_piece((int)vocab)),
+           rows = fmin(tokens, fmax(1, llama_vocab_rows((int)vocab, (int)tokens)));
+    double launches = ceil(vocab / wide) * ceil(tokens / rows);
+    predict_traffic(job, rows, 16 * u, launches * (2 + ceil(wide / (4 * u * job->in->spec->threads))));
+    return 0;
+}
+
+int predict_forward(struct predict_job *job, struct err *err)
+{
+    static const struct {
+        const char *kernel;
+        int (*predict)(struct predict_job *job, struct err *err);
+    } all[] = {{"rms_norm", norm},         {"swiglu", swiglu}, {"add_bias", bias},
+               {"dequantise", dequantise}, {"embed", embed},   {"likelihood", likelihood}};
+    size_t i = 0;
+    while (strcmp(all[i].kernel, job->in->spec->kernel) != 0)
+        i++;
+    return all[i].predict(job, err);
+}
