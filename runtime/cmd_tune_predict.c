@@ -142,8 +142,11 @@ static bool has_kernel(const struct wisdom_entry *e, int n, const char *kernel)
     return false;
 }
 
-/* Adds what was predicted for a GPU to its file: e[n], and of each whether it is the kernel's default. Of a kernel that has nothing but its
- * default, here and in the file, the file need not say so. */
+/* A default that stands because the prediction can hardly tell says nothing. */
+static const double tells_little = 0.25;
+
+/* Adds what was predicted for a GPU to its file: e[n], and of each whether it is the kernel's default. Where that says nothing it is left
+ * out, unless here or in the file the kernel has other entries, which a look-up would take in its place. */
 static int keep(const struct tune_offline_gpu *g, struct wisdom_entry *e, const bool *usual, int n, struct err *err)
 {
     struct wisdom_file file = {0};
@@ -152,10 +155,11 @@ static int keep(const struct tune_offline_gpu *g, struct wisdom_entry *e, const 
     if (status == 0 && access(g->wisdom, F_OK) == 0)
         status = wisdom_file_read(g->wisdom, &file, err);
     for (int i = 0; i < n && status == 0; i++)
-        if (!usual[i])
+        if (!usual[i] || predict_tells(e[i].kernel) < tells_little)
             kept[nkept++] = e[i];
     for (int i = 0, others = nkept; i < n && status == 0; i++)
-        if (usual[i] && (has_kernel(kept, others, e[i].kernel) || has_kernel(file.entry, file.nentries, e[i].kernel)))
+        if (usual[i] && predict_tells(e[i].kernel) >= tells_little &&
+            (has_kernel(kept, others, e[i].kernel) || has_kernel(file.entry, file.nentries, e[i].kernel)))
             kept[nkept++] = e[i];
     if (status == 0)
         status = wisdom_file_add(g->wisdom, &g->head, kept, nkept, err);

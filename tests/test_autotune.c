@@ -171,6 +171,12 @@ static void chunks_are_tuned_as_they_are_looked_up(void **state)
     assert_int_equal(pairs_long(&dequantise->sizes, "elements", 0), 2 * shape.ffn * shape.hidden);
     assert_int_equal(tune_weight_problems_of(&shape, QUANT_BF16, &p, NULL, some, &err), 1); /* taken as they are */
     assert_int_equal(tune_step_problems(&m, &p, "fp16", some, &err), 6); /* none of them is a token's */
+    m.layer[0].bq = m.layer[0].attn_norm;                                /* a bias, whichever */
+    n = tune_weight_problems(&m, &p, "fp16", some, &err);
+    assert_int_equal(n, 3);
+    for (int i = 0; i < n; i++)
+        if (!strcmp(some[i].kernel, "add_bias"))
+            assert_int_equal(pairs_long(&some[i].sizes, "n", 0), (shape.heads + 2 * shape.kv_heads) * shape.head_dim);
     model_close(&m);
 }
 
