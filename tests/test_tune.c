@@ -392,12 +392,31 @@ static void guided_search_uses_the_prediction(void **state)
     }
 }
 
+/* Past as many trials as the process is fitted to, all of them right and none near the best, it goes on as before. */
+static void guided_search_goes_on(void **state)
+{
+    enum { N = 200, TRIALS = 150 };
+    static long at[N];
+    static double none[N];
+    struct search s;
+    struct err err = {""};
+    int point;
+    for (int i = 0; i < N; i++)
+        at[i] = i;
+    assert_int_equal(search_open(&s, SEARCH_GUIDED, N, 1, at, none, 0, 7, &err), 0);
+    while (s.measured < TRIALS && search_next(&s, 1, &point) == 1)
+        search_report(&s, point, 1 + 0.001 * (point % 7));
+    assert_int_equal(s.measured, TRIALS);
+    search_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hangs_and_crashes_are_trials),   cmocka_unit_test(noise_does_not_add_up),
-        cmocka_unit_test(an_interrupt_keeps_everything),  cmocka_unit_test(t4_stands_for_a_gpu),
-        cmocka_unit_test(log_survives_kills_and_writers), cmocka_unit_test(guided_search_uses_the_prediction),
+        cmocka_unit_test(hangs_and_crashes_are_trials),      cmocka_unit_test(noise_does_not_add_up),
+        cmocka_unit_test(an_interrupt_keeps_everything),     cmocka_unit_test(t4_stands_for_a_gpu),
+        cmocka_unit_test(log_survives_kills_and_writers),    cmocka_unit_test(guided_search_goes_on),
+        cmocka_unit_test(guided_search_uses_the_prediction),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -69,19 +69,17 @@ static double covariance(const struct search *s, int a, int b)
            exp(-far / (2 * s->guide->shape.length * s->guide->shape.length));
 }
 
-/* The fastest of what was measured, and failures, as many as fit: far from the best, the process need not be right. */
+/* All that was measured; where that is too much, the fastest of it, as many as fit: far from the best, the process need not be right. */
 static void choose_seen(struct search *s)
 {
     struct guide *g = s->guide;
-    g->nseen = 0;
-    for (double within = s->measured <= SEEN_MAX ? INFINITY : 2; within > 1.01; within = 1 + (within - 1) / 2) {
+    bool all = s->measured <= SEEN_MAX;
+    for (double within = 2; within > 1.01; within = 1 + (within - 1) / 2) {
         g->nseen = 0;
-        for (int i = 0; i < s->n; i++) {
-            bool near = isinf(within) || (s->best >= 0 && s->ms[i] < within * s->ms[s->best]);
-            if (s->ms[i] != 0 && near && g->nseen < SEEN_MAX)
+        for (int i = 0; i < s->n && g->nseen < SEEN_MAX; i++)
+            if (s->ms[i] != 0 && (all || (s->best >= 0 && s->ms[i] < within * s->ms[s->best])))
                 g->seen[g->nseen++] = i;
-        }
-        if (g->nseen < SEEN_MAX)
+        if (all || g->nseen < SEEN_MAX)
             break;
     }
 }

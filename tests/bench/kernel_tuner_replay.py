@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Kernel Tuner's own package (PyPI) on weir's exports: python3 -m venv v && v/bin/pip install kernel_tuner
-scikit-learn (bayes_opt wants it), then v/bin/python tests/bench/kernel_tuner_replay.py --weir build/weir --log tests/vectors/h200.jsonl [--seeds 20].
+scikit-learn (bayes_opt wants it), then v/bin/python tests/bench/kernel_tuner_replay.py --weir build/weir --log tests/vectors/h200_trials.jsonl [--seeds 20].
 
 1. Every T1, and T4 file that `weir tune --export` writes validates against the schemas in the package.
 2. The conditions of each T1, evaluated by Kernel Tuner's search space, leave exactly the configs that weir holds valid.
