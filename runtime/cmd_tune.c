@@ -167,7 +167,7 @@ static int find_problems(struct tune_command *c, struct err *err)
         if (model_random_shape(&shape, name, err) != 0 || add_shape(c, &shape, type, err) != 0 ||
             add_weights(c, &shape, err) != 0)
             return -1;
-    return c->nproblems ? 0 : err_set(err, "%s: not a kernel to tune; weir tune --list shows them", c->word[0]);
+    return c->nproblems ? 0 : err_set(err, "%s: no kernel to tune for these models; weir tune --list shows them", c->word[0]);
 }
 
 /* ------------------------------------------------------------------------------------------------ tuning */

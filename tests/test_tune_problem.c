@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "emu/emu.h"
+#include "graph_device.h"
 #include "tuner/problem.h"
 #include "tuner/wisdom_write.h"
 
@@ -272,6 +273,7 @@ static void a_forward_chain_is_as_inference_launches_it(void **state)
     counted.launch = b->dev.launch;
     counted.without = -1;
     b->dev.launch = count_launch;
+    graph_device_wrap(&b->dev);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tune_problem what = make(cases[i].kernel, cases[i].shape, cases[i].sizes);
         struct gen_param params[TUNE_PARAMS_MAX];
@@ -283,9 +285,11 @@ static void a_forward_chain_is_as_inference_launches_it(void **state)
             kernel_get(b->gen, &b->cache, &b->dev, what.kernel, params, n, &k, &err) != 0)
             fail_msg("%s: %s", what.kernel, err.msg);
         counted.made = 0;
-        assert_int_equal(p->family->launch(p, &k, &err), 0);
+        assert_int_equal(p->family->launch(p, &k, &err), 0); /* captured, and replayed */
         assert_int_equal(p->launches, cases[i].launches);
         assert_int_equal(counted.made, cases[i].made);
+        problem_forget(p, &k);
+        assert_int_equal(graph_device_left(), 0);
         kernel_free(&k);
         problem_close(p);
     }

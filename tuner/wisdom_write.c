@@ -118,7 +118,8 @@ int wisdom_file_write(const struct wisdom_file *f, const char *path, struct err 
     char *head = head_text(f);
     if (!head)
         return err_set(err, "out of memory for wisdom");
-    qsort(f->entry, (size_t)f->nentries, sizeof *f->entry, by_key);
+    if (f->nentries > 0)
+        qsort(f->entry, (size_t)f->nentries, sizeof *f->entry, by_key);
     if (aside_open(&a, path, err) != 0) {
         free(head);
         return -1;
