@@ -167,7 +167,9 @@ static int find_problems(struct tune_command *c, struct err *err)
         if (model_random_shape(&shape, name, err) != 0 || add_shape(c, &shape, type, err) != 0 ||
             add_weights(c, &shape, err) != 0)
             return -1;
-    return c->nproblems ? 0 : err_set(err, "%s: no kernel to tune for these models; weir tune --list shows them", c->word[0]);
+    return c->nproblems
+               ? 0
+               : err_set(err, "%s: no kernel to tune for these models; weir tune --list shows them", c->word[0]);
 }
 
 /* ------------------------------------------------------------------------------------------------ tuning */
@@ -369,10 +371,12 @@ int cmd_tune(int argc, char **argv, struct err *err)
          NULL},
         {"--model", "-m", OPTION_TEXT, &c.model, "FILE", "the shapes of this model", 0, 0, NULL},
         {"--type", NULL, OPTION_CHOICE, &c.type, "fp16|bf16",
-         "data type (of a model, its own; of matvec, what inference takes for its weights; else bf16)", 0, 0,
-         &c.type_given},
+         "data type (of a model, its own; of matvec, dequantise, embed what inference takes for the weights; else "
+         "bf16)",
+         0, 0, &c.type_given},
         {"--weights", NULL, OPTION_TEXT, &c.weights, "TYPE[,TYPE]",
-         "types of the weights that matvec is tuned for, of shapes that are named (bf16)", 0, 0, NULL},
+         "types of the weights that matvec, dequantise and embed are tuned for, of shapes that are named (bf16)", 0, 0,
+         NULL},
         {"--list", NULL, OPTION_FLAG, &c.list, NULL,
          "how many configs are valid per GPU, and which restriction cuts the rest", 0, 0, NULL},
         {"--search", NULL, OPTION_CHOICE, &c.search, search_kinds, "in which order (guided)", 0, 0, &c.search_given},
