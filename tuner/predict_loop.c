@@ -1,11 +1,9 @@
-/* Kernels with a loop over tiles: attn_prefill, attn_scores, attn_decode. How long a turn takes comes from the machine code, where there
+/* Kernels with a loop over tiles: attn_prefill, attn_scores. How long a turn takes comes from the machine code, where there
  * is some, else from counts; how many turns a block has, and how many blocks, from the launch. */
 #include "predict_private.h"
 
 #include <math.h>
 #include <string.h>
-
-#include "runtime/attn_grid.h"
 
 enum {
     RUNS = 9,          /* of a full cache in four steps: the sinks, and each sub-cache on both sides of its seam */
@@ -207,61 +205,5 @@ int predict_scores(struct predict_job *job, struct err *err)
     for (int i = 0; i < grid.blocks; i += w.heads)
         turns += heads * scores_turns(&w, i);
     settle(job, &grid, turns, &load);
-    return 0;
-}
-
-/* ---- attn_decode -------------------------------------------------------------------------------------------------------- */
-
-static double decode_turns(const void *user, int block)
-{
-    (void)block;
-    return *(const double *)user;
-}
-
-static struct predict_counts decode_counts(const struct predict_job *job)
-{
-    double d = (double)predict_param(job, "d", 0), bn = (double)predict_param(job, "bn", 0),
-           st = (double)predict_param(job, "st", 2), halves = predict_param(job, "g", 1) > 8 ? 2 : 1;
-    double scores = bn / 4 * halves;
-    struct predict_counts c = {
-        .tensor = bn * d / 64,
-        .shared = bn * d / 16 / 4 * 2,
-        .sfu = scores + halves,
-        .fma = 3 * scores + halves * d / 4,
-        .alu = 8 * scores + 60 + bn * d / 128 * 3,
-        .copies = bn * d / 128,
-    };
-    /* st - 1 tiles are under way while one is taken. */
-    c.waits = 12 * 30 + job->machine.copy_latency / (st - 1);
-    return c;
-}
-
-int predict_decode(struct predict_job *job, struct err *err)
-{
-    double keys, kv_heads;
-    if (predict_size(job, "keys", &keys, err) || predict_size(job, "kv_heads", &kv_heads, err))
-        return -1;
-    const struct gen_gpu *gpu = job->in->gpu;
-    /* Tiles come from DRAM, once each. */
-    job->machine.copy_bytes = BUS_OF_PEAK * gpu->dram_gbs / job->machine.clock_ghz / gpu->sms;
-    job->machine.copy_latency = DRAM_CYCLES;
-    struct predict_grid grid = {.work = decode_turns,
-                                .resident = attn_decode_share(job->in->spec, job->occupancy.blocks)};
-    struct machine_load load;
-    struct predict_counts counts = decode_counts(job);
-    fill_turns(job, &counts, false, 1, grid.turn, &load);
-    int splits = attn_decode_splits(gpu->sms, grid.resident, (int)kv_heads, (int)keys);
-    double bn = (double)predict_param(job, "bn", 16), wp = (double)predict_param(job, "wp", 4);
-    double share = ceil(ceil(keys / splits) / bn) * bn, tiles = share / bn + (RUNS + splits - 1) / splits;
-    /* Before the loop: the step, the runs, the queries, each one load after the other; behind it the warps become one. */
-    double d = (double)predict_param(job, "d", 0), g = (double)predict_param(job, "g", 1);
-    double own = 4 * DRAM_CYCLES + 400 + wp * 60 + g * d / 2 / (32 * wp) * (40 + 12 * wp);
-    double turns = ceil(tiles / wp);
-    grid.start = own;
-    grid.user = &turns;
-    grid.blocks = splits * (int)kv_heads;
-    settle(job, &grid, turns * grid.blocks, &load);
-    job->out->dram_ms = job->out->l2_ms;
-    job->out->l2_ms = 0;
     return 0;
 }

@@ -1,8 +1,8 @@
 #ifndef WEIR_PREDICT_PRIVATE_H
 #define WEIR_PREDICT_PRIVATE_H
 
-/* Inside the prediction model: predict.c puts together what predict_loop.c (kernels with a loop over tiles) and predict_stream.c
- * (kernels that only move memory) say. */
+/* Inside the prediction model: predict.c puts together what predict_loop.c (kernels with a loop over tiles), predict_token.c (one
+ * token's attention) and predict_stream.c (kernels that only move memory) say. */
 
 #include "machine.h"
 #include "predict.h"
@@ -30,9 +30,11 @@ long predict_param(const struct predict_job *job, const char *name, long missing
 /* A run-time size; -1 with *err naming it where it is missing or no positive number (zero is allowed for `held` and `moved`). */
 int predict_size(const struct predict_job *job, const char *name, double *value, struct err *err);
 
-/* attn_prefill, attn_scores, attn_decode. Fill job->out but ms_limit and why. */
+/* attn_prefill, attn_scores. Fill job->out but ms_limit and why. */
 int predict_prefill(struct predict_job *job, struct err *err);
 int predict_scores(struct predict_job *job, struct err *err);
+
+/* One token's attention of a layer in a chain of them. */
 int predict_decode(struct predict_job *job, struct err *err);
 
 /* Kernels that move memory and compute next to nothing. */
