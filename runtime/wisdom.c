@@ -152,6 +152,20 @@ static double entry_distance(const struct wisdom_entry *e, const struct gen_para
     return sum;
 }
 
+/* Whether an entry is of another kernel than is wanted: with other weights, another output, another reduction. A data type is none. */
+static bool is_other_kernel(const struct wisdom_entry *e, const struct gen_param *params, int nparams)
+{
+    for (int i = 0; i < e->shape.n; i++)
+        for (int j = 0; j < nparams; j++) {
+            const char *name = e->shape.at[i].name, *value = e->shape.at[i].value;
+            char *end;
+            (void)strtod(value, &end);
+            if (*end && strcmp(name, "t") != 0 && !strcmp(params[j].name, name) && strcmp(params[j].value, value) != 0)
+                return true;
+        }
+    return false;
+}
+
 int wisdom_rank(const struct wisdom_entry *a, const struct wisdom_entry *b)
 {
     if (!a->measured[0] != !b->measured[0])
@@ -166,12 +180,14 @@ struct candidate {
     const struct wisdom_file *file;
     const struct wisdom_entry *entry;
     double distance;
-    bool other_gpu;
+    bool other_kernel, other_gpu;
 };
 
 static int by_worth(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;
+    if (x->other_kernel != y->other_kernel)
+        return x->other_kernel ? 1 : -1;
     if (x->other_gpu != y->other_gpu)
         return x->other_gpu ? 1 : -1;
     if (x->distance != y->distance)
@@ -191,7 +207,11 @@ static int find_candidates(const struct wisdom *w, const char *kernel, const str
             const struct wisdom_entry *e = &w->file[i].entry[j];
             double distance = strcmp(e->kernel, kernel) ? -1 : entry_distance(e, params, nparams, sizes);
             if (distance >= 0)
-                (*out)[n++] = (struct candidate){&w->file[i], e, distance, strcmp(w->file[i].gpu, w->gpu.name) != 0};
+                (*out)[n++] = (struct candidate){.file = &w->file[i],
+                                                 .entry = e,
+                                                 .distance = distance,
+                                                 .other_kernel = is_other_kernel(e, params, nparams),
+                                                 .other_gpu = strcmp(w->file[i].gpu, w->gpu.name) != 0};
         }
     if (*out)
         qsort(*out, (size_t)n, sizeof **out, by_worth);

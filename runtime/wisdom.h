@@ -82,8 +82,8 @@ struct wisdom_found {
 };
 
 /* Look-up for a kernel with the caller's parameters (shape, and tile parameters that are to stay) and sizes, NULL where they are not
- * known. The nearest entry whose config satisfies the restrictions of this GPU wins: same GPU before same compute capability,
- * at equal distance the one worth more (wisdom_rank). */
+ * known. The nearest entry whose config satisfies the restrictions of this GPU wins: the same kernel (weights, output, reduction)
+ * before another one's tile, then same GPU before same compute capability, at equal distance the one worth more (wisdom_rank). */
 void wisdom_best(const struct wisdom *w, const char *kernel, const struct gen_param *params, int nparams,
                  const struct pairs *sizes, struct wisdom_found *found);
 

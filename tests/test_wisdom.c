@@ -64,7 +64,7 @@ static const char tile_a[] = "bm=128 bn=64 st=1 wp=4 qr=0 pd=1 mb=2", tile_b[] =
                   tile_c[] = "bm=64 bn=16 st=1 wp=4 qr=0 pd=1 mb=1",
                   tile_large[] = "bm=192 bn=128 st=2 wp=4 qr=0 pd=1 mb=1";
 
-static struct wisdom_found look(const char *gpu, const char *shape, const char *sizes)
+static struct wisdom_found look_for(const char *kernel, const char *gpu, const char *shape, const char *sizes)
 {
     struct wisdom *w;
     struct pairs p, s;
@@ -74,9 +74,14 @@ static struct wisdom_found look(const char *gpu, const char *shape, const char *
     if (wisdom_open(&w, gen, gpu, say, &err) != 0 || pairs_parse(&p, shape, &err) != 0 ||
         pairs_parse(&s, sizes, &err) != 0)
         fail_msg("%s", err.msg);
-    wisdom_best(w, "attn_prefill", param, pairs_params(&p, param, 0), &s, &found);
+    wisdom_best(w, kernel, param, pairs_params(&p, param, 0), &s, &found);
     wisdom_close(w);
     return found;
+}
+
+static struct wisdom_found look(const char *gpu, const char *shape, const char *sizes)
+{
+    return look_for("attn_prefill", gpu, shape, sizes);
 }
 
 static void nearest_that_fits_wins(void **state)
@@ -109,6 +114,26 @@ static void nearest_that_fits_wins(void **state)
     assert_int_equal(f.config.n, 0);
     f = look("a6000", "d=64 t=bf16 bm=32 wp=2", "tokens=1024 held=2112"); /* what the caller gives stays */
     assert_null(pairs_get(&f.config, "bm"));
+    assert_int_equal(warnings, 0);
+}
+
+/* Other weights are another kernel, whose tile is worth less than the same kernel's on a GPU of the same kind; the data type is none. */
+static void another_kernel_comes_last(void **state)
+{
+    struct wisdom_entry own = entry("n=4096 w=q4_0 norm=1 to=half t=fp16", "rows=6144", "wp=2 sk=2", 1, "2026-01-02"),
+                        other = entry("n=4096 w=q8_0 norm=1 to=half t=bf16", "rows=6144", "wp=8 sk=8", 1, "2026-01-02");
+    snprintf(own.kernel, sizeof own.kernel, "matvec");
+    snprintf(other.kernel, sizeof other.kernel, "matvec");
+    write_file("a6000", 86, &own, 1);
+    write_file("rtx3090", 86, &other, 1);
+    struct wisdom_found f = look_for("matvec", "a6000", "n=4096 w=q8_0 norm=1 to=half t=fp16", "rows=6144");
+    assert_int_equal(f.match, WISDOM_SM);
+    assert_string_equal(pairs_get(&f.config, "wp"), "8");
+    f = look_for("matvec", "a6000", "n=4096 w=q4_0 norm=1 to=half t=bf16", "rows=6144");
+    assert_int_equal(f.match, WISDOM_NEAREST);
+    assert_string_equal(pairs_get(&f.config, "wp"), "2");
+    f = look_for("matvec", "a6000", "n=4096 w=q5_0 norm=1 to=half t=fp16", "rows=6144"); /* nobody has it */
+    assert_int_equal(f.match, WISDOM_NEAREST);
     assert_int_equal(warnings, 0);
 }
 
@@ -219,6 +244,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nearest_that_fits_wins),
+        cmocka_unit_test(another_kernel_comes_last),
         cmocka_unit_test(damaged_wisdom_is_one_warning),
         cmocka_unit_test(merging_keeps_what_is_worth_more),
         cmocka_unit_test(a_step_is_worth_more),

@@ -10,8 +10,7 @@
 
 /* Fitted on an H200: that products hold the issue slot, on attn_scores and attn_prefill over 16448 keys; what starts a launch and a block,
  * on attn_scores, and how blocks share (predict_grid.c), on both over 2112; spills (machine.c), on attn_prefill. All per SM and cycle. */
-const char predict_model[] = "weir-predict 4: tile loop on a model of the SM; fitted on H200 attn_prefill/scores, H100 "
-                             "attn_decode (its loop) d=64, 128";
+const char predict_model[] = "weir-predict 4: tile loop on a model of the SM; fitted on H200 prefill/scores, H100 decode";
 
 /* Between the events around a launch whose data are not in L2: the launch itself, and what first touches cost. */
 #define LAUNCH_US 5.5
