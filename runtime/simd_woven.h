@@ -9,14 +9,16 @@
  * that is as exact as fp32). The leading two digits of a block make at most 32 * 15 * 2^15 < 2^24, the last one less: both are whole
  * numbers in fp32, and the first rounding is that of the sum over blocks. */
 
+#include <immintrin.h>
+#include <string.h>
+
 #include "simd.h"
 #include "simd_unroll.h"
 
 enum {
     WOVEN_DIGITS = 3,
     WOVEN_BLOCK = 32,
-    WOVEN_AHEAD =
-        4096 /* bytes: what is fetched while a block computes; the machine itself looks no further than a page */
+    WOVEN_AHEAD = 4096 /* bytes that are fetched ahead; the machine itself looks no further than a page */
 };
 
 /* The activations of a block. */
@@ -43,6 +45,20 @@ static inline size_t woven_room(size_t n)
 static inline size_t woven_head(const enum quant_type type)
 {
     return type == QUANT_Q4_1 ? 4 : 2;
+}
+
+/* Eight rows' scales or offsets. */
+static inline __m256 woven_halves(const unsigned char *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+
+/* Four digits in every lane. */
+static inline __m256i woven_digits(const int8_t *digit)
+{
+    int32_t four;
+    memcpy(&four, digit, sizeof four);
+    return _mm256_set1_epi32(four);
 }
 
 /* Those of struct simd_woven that both versions share (simd_woven_avx2.c). */

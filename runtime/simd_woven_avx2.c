@@ -5,7 +5,6 @@
 #if defined(__x86_64__)
 #include "simd_woven.h"
 
-#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
@@ -104,19 +103,6 @@ static inline __m256i load_vector(const void *p)
     return _mm256_loadu_si256((const __m256i *)p);
 }
 
-static inline __m256 load_halves(const unsigned char *p)
-{
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
-
-/* Four digits in every lane. */
-static inline __m256i four_digits(const int8_t *digit)
-{
-    int32_t four;
-    memcpy(&four, digit, sizeof four);
-    return _mm256_set1_epi32(four);
-}
-
 /* Eight rows of so many blocks. */
 ALWAYS_INLINE void eight_rows(const enum quant_type type, const unsigned char *w, int blocks,
                               const struct woven_block *a, const int digits, float *out)
@@ -134,9 +120,9 @@ ALWAYS_INLINE void eight_rows(const enum quant_type type, const unsigned char *w
             __m256i high = _mm256_and_si256(_mm256_srli_epi16(q, 4), mask);
             UNROLL
             for (int d = 0; d < digits; d++) {
-                __m256i p = _mm256_maddubs_epi16(low, four_digits(a->digit[d] + 4 * j));
+                __m256i p = _mm256_maddubs_epi16(low, woven_digits(a->digit[d] + 4 * j));
                 part[d] = j ? _mm256_add_epi16(part[d], p) : p;
-                part[d] = _mm256_add_epi16(part[d], _mm256_maddubs_epi16(high, four_digits(a->digit[d] + 16 + 4 * j)));
+                part[d] = _mm256_add_epi16(part[d], _mm256_maddubs_epi16(high, woven_digits(a->digit[d] + 16 + 4 * j)));
             }
         }
         __m256i top = _mm256_madd_epi16(part[0], digits == 1 ? one : _mm256_set1_epi16(256)), last;
@@ -144,9 +130,9 @@ ALWAYS_INLINE void eight_rows(const enum quant_type type, const unsigned char *w
             top = _mm256_add_epi32(top, _mm256_madd_epi16(part[1], one));
             last = _mm256_madd_epi16(part[2], one);
         }
-        __m256 scale = _mm256_mul_ps(load_halves(w), _mm256_set1_ps(a->scale));
+        __m256 scale = _mm256_mul_ps(woven_halves(w), _mm256_set1_ps(a->scale));
         if (type == QUANT_Q4_1) { /* weight = d * nibble + m */
-            offset = _mm256_fmadd_ps(load_halves(w + 2 * SIMD_WOVEN_ROWS), _mm256_set1_ps(a->sum), offset);
+            offset = _mm256_fmadd_ps(woven_halves(w + 2 * SIMD_WOVEN_ROWS), _mm256_set1_ps(a->sum), offset);
         } else { /* weight = d * (nibble - 8) */
             top = _mm256_add_epi32(top, _mm256_set1_epi32(a->bias[0]));
             if (digits > 1)
@@ -161,26 +147,7 @@ ALWAYS_INLINE void eight_rows(const enum quant_type type, const unsigned char *w
     _mm256_storeu_ps(out, _mm256_add_ps(top_sum, offset));
 }
 
-ALWAYS_INLINE void all_rows(const enum quant_type type, const unsigned char *w, size_t row_bytes, int rows,
-                            const struct simd_row *x, const int digits, float *out)
-{
-    const struct woven_block *a = woven_blocks(x);
-    for (int r = 0; r < rows; r += SIMD_WOVEN_ROWS)
-        eight_rows(type, w + (size_t)r * row_bytes, x->n / WOVEN_BLOCK, a, digits, out + r);
-}
-
-static void matvec(enum quant_type type, const void *woven, size_t row_bytes, int rows, const struct simd_row *x,
-                   float *out)
-{
-    if (type == QUANT_Q4_1 && x->coarse)
-        all_rows(QUANT_Q4_1, woven, row_bytes, rows, x, 1, out);
-    else if (type == QUANT_Q4_1)
-        all_rows(QUANT_Q4_1, woven, row_bytes, rows, x, WOVEN_DIGITS, out);
-    else if (x->coarse)
-        all_rows(QUANT_Q4_0, woven, row_bytes, rows, x, 1, out);
-    else
-        all_rows(QUANT_Q4_0, woven, row_bytes, rows, x, WOVEN_DIGITS, out);
-}
+#include "simd_woven_rows.h"
 
 void woven_expand(enum quant_type type, const void *woven, int from, float *dst, size_t dst_k, int n)
 {
@@ -188,8 +155,8 @@ void woven_expand(enum quant_type type, const void *woven, int from, float *dst,
     const unsigned char *w = (const unsigned char *)woven + (size_t)(from / WOVEN_BLOCK) * (head + 128);
     const __m256i mask = _mm256_set1_epi32(15);
     for (int i = 0; i < n; i += WOVEN_BLOCK, w += head + 128) {
-        __m256 d = load_halves(w), m;
-        m = type == QUANT_Q4_1 ? load_halves(w + 2 * SIMD_WOVEN_ROWS) : _mm256_mul_ps(d, _mm256_set1_ps(-8));
+        __m256 d = woven_halves(w), m;
+        m = type == QUANT_Q4_1 ? woven_halves(w + 2 * SIMD_WOVEN_ROWS) : _mm256_mul_ps(d, _mm256_set1_ps(-8));
         for (int j = 0; j < 4; j++) {
             __m256i q = load_vector(w + head + 32 * j);
             float *low = dst + (size_t)(i + 4 * j) * dst_k;

@@ -3,29 +3,13 @@
 #if defined(__x86_64__)
 #include "simd_woven.h"
 
-#include <immintrin.h>
-#include <string.h>
-
-static inline __m256 load_halves(const unsigned char *p)
-{
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
-
-/* Four digits in every lane. */
-static inline __m256i four_digits(const int8_t *digit)
-{
-    int32_t four;
-    memcpy(&four, digit, sizeof four);
-    return _mm256_set1_epi32(four);
-}
-
 /* sum + a digit of a block's activations times eight rows' nibbles. */
 ALWAYS_INLINE __m256i add_digit(__m256i sum, const __m256i low[4], const __m256i high[4], const int8_t *digit)
 {
     UNROLL
     for (int j = 0; j < 4; j++) {
-        sum = _mm256_dpbusd_epi32(sum, low[j], four_digits(digit + 4 * j));
-        sum = _mm256_dpbusd_epi32(sum, high[j], four_digits(digit + 16 + 4 * j));
+        sum = _mm256_dpbusd_epi32(sum, low[j], woven_digits(digit + 4 * j));
+        sum = _mm256_dpbusd_epi32(sum, high[j], woven_digits(digit + 16 + 4 * j));
     }
     return sum;
 }
@@ -53,39 +37,21 @@ ALWAYS_INLINE void eight_rows(const enum quant_type type, const unsigned char *w
             top = add_digit(_mm256_slli_epi32(top, 8), low, high, a->digit[1]);
         if (four_zero)
             top = _mm256_add_epi32(top, _mm256_set1_epi32(a->bias[0]));
-        __m256 scale = _mm256_mul_ps(load_halves(w), _mm256_set1_ps(a->scale));
+        __m256 scale = _mm256_mul_ps(woven_halves(w), _mm256_set1_ps(a->scale));
         top_sum = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(top), top_sum);
         if (digits > 1) {
             __m256i last = add_digit(four_zero ? _mm256_set1_epi32(a->bias[1]) : zero, low, high, a->digit[2]);
             last_sum = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(last), last_sum);
         }
         if (type == QUANT_Q4_1)
-            offset = _mm256_fmadd_ps(load_halves(w + 2 * SIMD_WOVEN_ROWS), _mm256_set1_ps(a->sum), offset);
+            offset = _mm256_fmadd_ps(woven_halves(w + 2 * SIMD_WOVEN_ROWS), _mm256_set1_ps(a->sum), offset);
     }
     if (digits > 1)
         top_sum = _mm256_fmadd_ps(top_sum, _mm256_set1_ps(256), last_sum);
     _mm256_storeu_ps(out, _mm256_add_ps(top_sum, offset));
 }
 
-ALWAYS_INLINE void all_rows(const enum quant_type type, const unsigned char *w, size_t row_bytes, int rows,
-                            const struct simd_row *x, const int digits, float *out)
-{
-    for (int r = 0; r < rows; r += SIMD_WOVEN_ROWS)
-        eight_rows(type, w + (size_t)r * row_bytes, x->n / WOVEN_BLOCK, woven_blocks(x), digits, out + r);
-}
-
-static void matvec(enum quant_type type, const void *woven, size_t row_bytes, int rows, const struct simd_row *x,
-                   float *out)
-{
-    if (type == QUANT_Q4_1 && x->coarse)
-        all_rows(QUANT_Q4_1, woven, row_bytes, rows, x, 1, out);
-    else if (type == QUANT_Q4_1)
-        all_rows(QUANT_Q4_1, woven, row_bytes, rows, x, WOVEN_DIGITS, out);
-    else if (x->coarse)
-        all_rows(QUANT_Q4_0, woven, row_bytes, rows, x, 1, out);
-    else
-        all_rows(QUANT_Q4_0, woven, row_bytes, rows, x, WOVEN_DIGITS, out);
-}
+#include "simd_woven_rows.h"
 
 const struct simd_woven simd_woven_avx512 = {
     .has = woven_has,
