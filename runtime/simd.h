@@ -42,6 +42,10 @@ struct simd_product {
     bool add; /* C += instead of C = */
 };
 
+/* Digits of an activation, and the multiple that the largest of its block becomes: below 127 * 65536 + 127 * 256 + 127, the largest of
+ * three digits, by more than the rounding of its inverse. */
+enum { SIMD_DIGITS = 3, SIMD_FINEST = 8355000 };
+
 enum { SIMD_WOVEN_ROWS = 8 };
 
 /* Rows of weights of some types in another order of the same bytes, in which they are multiplied faster: woven, SIMD_WOVEN_ROWS at a

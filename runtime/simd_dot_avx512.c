@@ -5,9 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Below 127 * 65536 + 127 * 256 + 127, the largest of three digits, by more than the rounding of its inverse. */
-static const float finest = 8355000;
-
 static bool is_k(enum quant_type type)
 {
     return type == QUANT_Q4_K || type == QUANT_Q5_K || type == QUANT_Q6_K;
@@ -38,7 +35,7 @@ static void put_digits(__m512 x, __m512 inverse, bool coarse, int8_t *leading, s
 static float unit_of(__m512 low, __m512 high, bool coarse, __m512 *inverse)
 {
     float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
-    float top = coarse ? 127 : finest, unit = largest / top;
+    float top = coarse ? 127 : (float)SIMD_FINEST, unit = largest / top;
     /* The smallest floats have no inverse; then the block is as good as zero. */
     *inverse = _mm512_set1_ps(largest > 1e-30f ? top / largest : 0);
     /* An infinity or a NaN must spoil the product as it would in fp32. */
@@ -86,7 +83,7 @@ void dot_avx512_prepare(struct simd_row *x, enum quant_type type)
     for (int i = 0; i < x->n; i += 32)
         put_byte_block(&g[i / 64], i / 32 % 2, x->x + i, x->coarse);
     for (int i = 0; i < x->n; i += 64)
-        put_byte_sums(&g[i / 64], x->coarse ? 1 : DIGITS);
+        put_byte_sums(&g[i / 64], x->coarse ? 1 : SIMD_DIGITS);
 }
 
 /* --- signed bytes -------------------------------------------------------------------------------------------------------------- */
@@ -109,7 +106,7 @@ ALWAYS_INLINE __m512i load_q8_0(const unsigned char *src, const bool whole, __m5
 ALWAYS_INLINE void byte_step(const unsigned char *src, size_t row_bytes, const int rows, const struct byte_group *g,
                              const int digits, const bool whole, struct fetch next, __m512 *sum)
 {
-    __m512i digit[DIGITS], bias = _mm512_load_si512(g->bias[0]), last_bias = _mm512_load_si512(g->bias[1]);
+    __m512i digit[SIMD_DIGITS], bias = _mm512_load_si512(g->bias[0]), last_bias = _mm512_load_si512(g->bias[1]);
     UNROLL
     for (int i = 0; i < digits; i++)
         digit[i] = _mm512_load_si512(g->digit[i]);
@@ -169,7 +166,7 @@ void dot_avx512_matvec(enum quant_type type, const void *w, size_t row_bytes, in
     else if (x->coarse)
         all_rows(w, row_bytes, rows, x, 1, out);
     else
-        all_rows(w, row_bytes, rows, x, DIGITS, out);
+        all_rows(w, row_bytes, rows, x, SIMD_DIGITS, out);
 }
 #else
 typedef int simd_dot_avx512_is_for_x86; /* an empty translation unit is no C */

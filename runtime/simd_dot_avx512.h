@@ -17,18 +17,15 @@
 
 #include "simd_woven.h"
 
-enum {
-    DIGITS = 3,
-    ROWS = 4 /* rows that share the loads of the activations */
-};
+enum { ROWS = 4 }; /* rows that share the loads of the activations */
 
 /* 64 activations in their order. */
 struct byte_group {
-    int8_t digit[DIGITS][64]; /* leading digit first */
-    float scale[16];          /* by lane: what the integer 1 stands for */
-    float sum[16];            /* by lane: sum of the activations X * scale that meet the lane's weights */
-    int32_t bias[2][16];      /* by lane: -128 * (leading digit * 256 + middle one), and that of the last one */
-    int32_t bias_6[16];       /* by lane: -32 * sum of X */
+    int8_t digit[SIMD_DIGITS][64]; /* leading digit first */
+    float scale[16];               /* by lane: what the integer 1 stands for */
+    float sum[16];                 /* by lane: sum of the activations X * scale that meet the lane's weights */
+    int32_t bias[2][16];           /* by lane: -128 * (leading digit * 256 + middle one), and that of the last one */
+    int32_t bias_6[16];            /* by lane: -32 * sum of X */
 };
 
 /* They lie in the row's room behind those for woven weights, as one row may meet matrices of several types. */

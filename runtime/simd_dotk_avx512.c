@@ -149,7 +149,7 @@ ALWAYS_INLINE void rows_of_type(const enum quant_type type, const unsigned char 
     if (x->coarse)
         all_rows(type, w, row_bytes, rows, x, 1, out);
     else
-        all_rows(type, w, row_bytes, rows, x, DIGITS, out);
+        all_rows(type, w, row_bytes, rows, x, SIMD_DIGITS, out);
 }
 
 void dotk_avx512_matvec(enum quant_type type, const unsigned char *w, size_t row_bytes, int rows,

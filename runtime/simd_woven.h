@@ -16,17 +16,16 @@
 #include "simd_unroll.h"
 
 enum {
-    WOVEN_DIGITS = 3,
     WOVEN_BLOCK = 32,
     WOVEN_AHEAD = 4096 /* bytes that are fetched ahead; the machine itself looks no further than a page */
 };
 
 /* The activations of a block. */
 struct woven_block {
-    int8_t digit[WOVEN_DIGITS][WOVEN_BLOCK]; /* leading digit first */
-    float scale;                             /* what the integer 1 stands for */
-    float sum;                               /* of X * scale, to meet Q4_1's offsets */
-    int32_t bias[2];                         /* -8 * sums of X's leading two digits and of its last one, for Q4_0 */
+    int8_t digit[SIMD_DIGITS][WOVEN_BLOCK]; /* leading digit first */
+    float scale;                            /* what the integer 1 stands for */
+    float sum;                              /* of X * scale, to meet Q4_1's offsets */
+    int32_t bias[2];                        /* -8 * sums of X's leading two digits and of its last one, for Q4_0 */
 };
 
 /* They lie at the beginning of the row's room, [n / WOVEN_BLOCK]. */

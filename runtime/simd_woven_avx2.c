@@ -8,8 +8,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { FINEST = 8355000 };
-
 bool woven_has(enum quant_type type)
 {
     return type == QUANT_Q4_0 || type == QUANT_Q4_1;
@@ -44,7 +42,7 @@ static float unit_of(const float *x, bool coarse, float *inverse)
     __m128i m = _mm_max_epi32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
-    float most = _mm_cvtss_f32(_mm_castsi128_ps(m)), top = coarse ? 127 : (float)FINEST;
+    float most = _mm_cvtss_f32(_mm_castsi128_ps(m)), top = coarse ? 127 : (float)SIMD_FINEST;
     *inverse =
         most > 1e-30f && most < INFINITY ? top / most : 0; /* the smallest floats have no inverse: as good as 0 */
     return most < INFINITY ? most / top : NAN;
@@ -75,12 +73,12 @@ static void put_block(struct woven_block *a, const float *x, bool coarse)
     for (int i = 0; i < WOVEN_BLOCK / 8; i++)
         v[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(inverse)));
     int32_t sum = sum_of(v), leading = sum;
-    for (int d = coarse ? 0 : WOVEN_DIGITS - 1; d >= 0;
+    for (int d = coarse ? 0 : SIMD_DIGITS - 1; d >= 0;
          d--) { /* v = (what the next round sees) * 256 + a digit in -128..127 */
         _mm256_storeu_si256((__m256i *)(void *)a->digit[d], low_bytes(v));
         for (int i = 0; i < WOVEN_BLOCK / 8; i++)
             v[i] = _mm256_srai_epi32(_mm256_add_epi32(v[i], _mm256_set1_epi32(128)), 8);
-        if (d == WOVEN_DIGITS - 1)
+        if (d == SIMD_DIGITS - 1)
             leading = sum_of(v);
     }
     a->scale = unit;
@@ -113,7 +111,7 @@ ALWAYS_INLINE void eight_rows(const enum quant_type type, const unsigned char *w
     for (int b = 0; b < blocks; b++, a++, w += head + 128) {
         for (int line = 0; line < 3; line++)
             _mm_prefetch((const char *)w + WOVEN_AHEAD + 64 * line, _MM_HINT_T0);
-        __m256i part[WOVEN_DIGITS];
+        __m256i part[SIMD_DIGITS];
         UNROLL
         for (int j = 0; j < 4; j++) {
             __m256i q = load_vector(w + head + 32 * j), low = _mm256_and_si256(q, mask);

@@ -16,9 +16,9 @@ static void matvec(enum quant_type type, const void *woven, size_t row_bytes, in
     if (type == QUANT_Q4_1 && x->coarse)
         all_rows(QUANT_Q4_1, woven, row_bytes, rows, x, 1, out);
     else if (type == QUANT_Q4_1)
-        all_rows(QUANT_Q4_1, woven, row_bytes, rows, x, WOVEN_DIGITS, out);
+        all_rows(QUANT_Q4_1, woven, row_bytes, rows, x, SIMD_DIGITS, out);
     else if (x->coarse)
         all_rows(QUANT_Q4_0, woven, row_bytes, rows, x, 1, out);
     else
-        all_rows(QUANT_Q4_0, woven, row_bytes, rows, x, WOVEN_DIGITS, out);
+        all_rows(QUANT_Q4_0, woven, row_bytes, rows, x, SIMD_DIGITS, out);
 }

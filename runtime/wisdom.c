@@ -111,6 +111,13 @@ void wisdom_close(struct wisdom *w)
     free(w);
 }
 
+static bool is_word(const char *value)
+{
+    char *end;
+    (void)strtod(value, &end);
+    return *end != 0;
+}
+
 /* How far one value is from another: octaves of numbers, 1 for different words. */
 static double value_distance(const char *a, const char *b)
 {
@@ -130,11 +137,13 @@ static double lacking(const char *name, const struct gen_param *params, int npar
 }
 
 /* Distance of an entry from what is wanted, 0 for the same; negative where it is too far to say anything: the shape decides more
- * than the sizes, and a shape parameter more than an octave off is another kernel. What the caller does not say does not count. */
+ * than the sizes, and a shape parameter more than an octave off says nothing. What the caller does not say does not count. *other_kernel:
+ * whether the entry has other weights, another output, another reduction; a data type makes no other kernel. */
 static double entry_distance(const struct wisdom_entry *e, const struct gen_param *params, int nparams,
-                             const struct pairs *sizes)
+                             const struct pairs *sizes, bool *other_kernel)
 {
     double sum = 0;
+    *other_kernel = false;
     for (int i = 0; i < e->shape.n; i++)
         for (int j = 0; j < nparams; j++)
             if (!strcmp(params[j].name, e->shape.at[i].name)) {
@@ -142,6 +151,8 @@ static double entry_distance(const struct wisdom_entry *e, const struct gen_para
                 if (far > 1)
                     return -1;
                 sum += 3 * far;
+                if (far > 0 && is_word(e->shape.at[i].value) && strcmp(params[j].name, "t") != 0)
+                    *other_kernel = true;
             }
     for (int i = 0; i < e->shape.n; i++)
         sum += 0.01 * lacking(e->shape.at[i].name, params, nparams, NULL); /* a default that was not spelt out */
@@ -150,20 +161,6 @@ static double entry_distance(const struct wisdom_entry *e, const struct gen_para
         sum += wanted ? 0.5 * value_distance(e->sizes.at[i].value, wanted) : 0;
     }
     return sum;
-}
-
-/* Whether an entry is of another kernel than is wanted: with other weights, another output, another reduction. A data type is none. */
-static bool is_other_kernel(const struct wisdom_entry *e, const struct gen_param *params, int nparams)
-{
-    for (int i = 0; i < e->shape.n; i++)
-        for (int j = 0; j < nparams; j++) {
-            const char *name = e->shape.at[i].name, *value = e->shape.at[i].value;
-            char *end;
-            (void)strtod(value, &end);
-            if (*end && strcmp(name, "t") != 0 && !strcmp(params[j].name, name) && strcmp(params[j].value, value) != 0)
-                return true;
-        }
-    return false;
 }
 
 int wisdom_rank(const struct wisdom_entry *a, const struct wisdom_entry *b)
@@ -205,12 +202,13 @@ static int find_candidates(const struct wisdom *w, const char *kernel, const str
     for (int i = 0; *out && i < w->nfiles; i++)
         for (int j = 0; j < w->file[i].nentries; j++) {
             const struct wisdom_entry *e = &w->file[i].entry[j];
-            double distance = strcmp(e->kernel, kernel) ? -1 : entry_distance(e, params, nparams, sizes);
+            bool other = false;
+            double distance = strcmp(e->kernel, kernel) ? -1 : entry_distance(e, params, nparams, sizes, &other);
             if (distance >= 0)
                 (*out)[n++] = (struct candidate){.file = &w->file[i],
                                                  .entry = e,
                                                  .distance = distance,
-                                                 .other_kernel = is_other_kernel(e, params, nparams),
+                                                 .other_kernel = other,
                                                  .other_gpu = strcmp(w->file[i].gpu, w->gpu.name) != 0};
         }
     if (*out)

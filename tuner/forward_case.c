@@ -17,8 +17,6 @@ enum {
     SMALL_PIECE = 4400 /* more than the most threads take at once */
 };
 
-static const float eps = 1e-5f;
-
 static const struct {
     const char *name;
     bool in_shape; /* n is a shape parameter */
@@ -247,7 +245,7 @@ int forward_case_run(const struct forward_case *c, const struct kernel *k, int p
            ids = c->ids + (devptr)pass * (devptr)c->tokens * sizeof(int);
     int T = c->tokens, n = (int)c->n, sms = c->b->dev.facts.sms;
     int64_t elements = c->n;
-    float epsilon = eps;
+    float epsilon = (float)FORWARD_EPS;
     unsigned pieces = c->kernel == FORWARD_SWIGLU || c->kernel == FORWARD_BIAS ? llama_grid_pieces(&k->gen, T, n) : 0;
     unsigned spans = llama_grid_dequantise(&k->gen, elements, sms);
     if (c->small) /* a block takes several, as those of a large matrix do */

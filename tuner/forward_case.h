@@ -16,6 +16,7 @@ enum forward_kernel {
     FORWARD_LIKELIHOOD
 };
 enum { FORWARD_KERNELS = 6 };
+#define FORWARD_EPS 1e-5 /* of the norm */
 
 struct forward_case {
     struct bench *b; /* the caller's: its device and data type */

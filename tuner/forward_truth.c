@@ -21,7 +21,7 @@ static void norm_row(const struct forward_case *c, int64_t row, double *want)
     double sum = 0;
     for (int64_t i = 0; i < c->n; i++)
         sum += read(c, row * c->n + i) * read(c, row * c->n + i);
-    double scale = 1 / sqrt(sum / (double)c->n + 1e-5);
+    double scale = 1 / sqrt(sum / (double)c->n + FORWARD_EPS);
     for (int64_t i = 0; i < c->n; i++)
         want[i] = read(c, row * c->n + i) * scale * (double)c->by_host[i];
 }
