@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "refine_trials.h"
+#include "scratch.h"
 #include "tuner/refine.h"
 
 /* ------------------------------------------------------------------------------------------------ steps that are made up */
@@ -195,22 +196,6 @@ static void a_stop_keeps_what_was_found(void **state)
 
 /* ------------------------------------------------------------------------------------------------ what is tried */
 
-static char folder[] = "/tmp/weir-refine-XXXXXX";
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    char command[100];
-    (void)state;
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
-
 static void assert_tried(const struct refine_kernel *k, int i, const char *config)
 {
     char got[PAIRS_TEXT_MAX];
@@ -229,11 +214,9 @@ static void leaders_of_each_kind_are_tried(void **state)
     struct gen *g;
     struct refine_kernel k;
     struct err err = {""};
-    char path[80];
     (void)state;
-    snprintf(path, sizeof path, "%s/log.jsonl", folder);
     if (gen_open(&g, NULL, &err) != 0 || tune_space_open(&s, g, "h200", &what, NULL, &err) != 0 ||
-        trials_open(&log, path, true, &err) != 0)
+        trials_open(&log, in_scratch("log.jsonl").text, true, &err) != 0)
         fail_msg("%s", err.msg);
     struct pairs usual;
     char text[PAIRS_TEXT_MAX];
@@ -278,5 +261,5 @@ int main(int argc, char **argv)
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -17,24 +17,9 @@
 #include "graph_device.h"
 #include "refine_trials.h"
 #include "runtime/cmd_tune_step.h"
+#include "scratch.h"
 #include "tuner/refine.h"
 #include "tuner/tune_shapes.h"
-
-static char folder[] = "/tmp/weir-refine-XXXXXX";
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    char command[100];
-    (void)state;
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
 
 static struct {
     struct device inner;
@@ -214,16 +199,14 @@ static void what_a_step_finds_is_wisdom(void **state)
     struct model m;
     struct err err = {""};
     volatile sig_atomic_t stop = 0;
-    char model[80], log[80], wisdom[80];
+    const struct scratch_path model = in_scratch("tiny.gguf"), log = in_scratch("step.jsonl"),
+                              wisdom = in_scratch("wisdom.json");
     (void)state;
-    snprintf(model, sizeof model, "%s/tiny.gguf", folder);
-    snprintf(log, sizeof log, "%s/step.jsonl", folder);
-    snprintf(wisdom, sizeof wisdom, "%s/wisdom.json", folder);
-    tiny_model_file(&t, model);
-    if (gen_open(&s.gen, NULL, &err) != 0 || model_open(&m, model, &err) != 0 ||
+    tiny_model_file(&t, model.text);
+    if (gen_open(&s.gen, NULL, &err) != 0 || model_open(&m, model.text, &err) != 0 ||
         tune_session_gpu(&s, "h200", &err) != 0)
         fail_msg("%s", err.msg);
-    tune_session_paths(&s, log, wisdom, true, false);
+    tune_session_paths(&s, log.text, wisdom.text, true, false);
     if (tune_session_log(&s, &err) != 0)
         fail_msg("%s", err.msg);
     int n = tune_step_problems(&m, &cascade.p, "bf16", all, &err);
@@ -247,17 +230,17 @@ static void what_a_step_finds_is_wisdom(void **state)
         tune_space_close(&space);
     }
     model_close(&m);
-    if (tune_session_measure(&s, log, &err) != 0)
+    if (tune_session_measure(&s, log.text, &err) != 0)
         fail_msg("%s", err.msg);
     const struct tune_steps steps = {.session = &s,
                                      .cascade = &cascade,
-                                     .model = model,
-                                     .wisdom = wisdom,
+                                     .model = model.text,
+                                     .wisdom = wisdom.text,
                                      .asked = true,
                                      .show = &show,
                                      .stop = &stop,
                                      .open_device = open_clocked};
-    if (cmd_tune_steps(&steps, &err) != 0 || wisdom_file_read(wisdom, &found, &err) != 0)
+    if (cmd_tune_steps(&steps, &err) != 0 || wisdom_file_read(wisdom.text, &found, &err) != 0)
         fail_msg("%s", err.msg);
     assert_int_equal(found.nentries, 2);
     for (int i = 0; i < 2; i++) {
@@ -300,5 +283,5 @@ int main(int argc, char **argv)
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -18,30 +18,10 @@
 
 #include "emu/emu.h"
 #include "sanitized.h"
+#include "scratch.h"
 #include "tuner/bench.h"
 #include "tuner/formats.h"
 #include "tuner/tune.h"
-
-static char folder[] = "/tmp/weir-tune-XXXXXX";
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[100];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
-
-static void path_in(char path[200], const char *name)
-{
-    snprintf(path, 200, "%s/%s", folder, name);
-}
 
 /* ------------------------------------------------------------------------------------------------ a device that is none */
 
@@ -142,9 +122,7 @@ static void rig_space(struct rig *rig, const char *sizes)
 static void rig_log(struct rig *rig, const char *name)
 {
     struct err err = {""};
-    char path[200];
-    path_in(path, name);
-    if (trials_open(&rig->log, path, true, &err) != 0)
+    if (trials_open(&rig->log, in_scratch(name).text, true, &err) != 0)
         fail_msg("%s", err.msg);
 }
 
@@ -268,8 +246,8 @@ static void t4_stands_for_a_gpu(void **state)
     struct trials made = {.fd = -1};
     struct tune_state r;
     struct trial table[64];
-    char t4[200];
-    path_in(t4, "table.json");
+    const struct scratch_path table_file = in_scratch("table.json");
+    const char *t4 = table_file.text;
     rig_space(&rig, "n=8000");
     for (int i = 0; i < rig.space.nvalid; i++) {
         table[i] =
@@ -311,8 +289,8 @@ static void log_survives_kills_and_writers(void **state)
 {
     struct trials log;
     struct err err = {""};
-    char path[200];
-    path_in(path, "kill.jsonl");
+    const struct scratch_path kept = in_scratch("kill.jsonl");
+    const char *path = kept.text;
     for (int round = 0; round < 6; round++) {
         pid_t child[2];
         for (int c = 0; c < 2; c++)
@@ -418,5 +396,5 @@ int main(void)
         cmocka_unit_test(log_survives_kills_and_writers),    cmocka_unit_test(guided_search_goes_on),
         cmocka_unit_test(guided_search_uses_the_prediction),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
