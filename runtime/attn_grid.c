@@ -18,6 +18,11 @@ int attn_decode_share(const struct gen_kernel *k, int resident)
     return share > 0 && share < resident ? share : resident;
 }
 
+int attn_decode_stride(int rows)
+{
+    return (rows + 1 + 7) / 8 * 8;
+}
+
 int attn_decode_layers(int layers, int heads, int stride)
 {
     const int room = 4 << 20; /* floats: an A100 has 40 MB of L2, and weights and caches pass through it */

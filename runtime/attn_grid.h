@@ -12,8 +12,12 @@ int attn_decode_splits(int sms, int blocks_per_sm, int kv_heads, int keys);
 /* The blocks a multiprocessor that the keys are split for, where it holds `resident` of this attn_decode: its tile may say fewer. */
 int attn_decode_share(const struct gen_kernel *k, int resident);
 
+/* Floats from one head's logits to the next, where a layer's cache has so many rows: those and the token's own key, in whole pieces of 32
+ * bytes. */
+int attn_decode_stride(int rows);
+
 /* Layers whose logits are kept until one launch of attn_decode_scores takes them: as many as stay in a large L2, where
- * there is one. stride: floats of a head's. */
+ * there is one. stride: attn_decode_stride. */
 int attn_decode_layers(int layers, int heads, int stride);
 
 /* Slices of this attn_decode_scores over so many cascades, of all its layers: so many blocks a multiprocessor as its tile says; more when a

@@ -315,7 +315,7 @@ static int set_sizes(struct cuda_backend *c, struct err *err)
     c->qkv = c->q + 2 * c->kv;
     c->positions = c->rows + p->window / p->subcaches + p->stride;
     c->logit_rows = p->stride < LLAMA_LOGIT_ROWS ? p->stride : LLAMA_LOGIT_ROWS;
-    c->logit_stride = (c->rows + 1 + 7) / 8 * 8;
+    c->logit_stride = attn_decode_stride(c->rows);
     c->scored = attn_decode_layers(s->layers, s->heads, c->logit_stride);
     int w = p->window / p->subcaches;
     c->parts = (p->stride + w - 1) / w + 1;

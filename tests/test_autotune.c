@@ -170,7 +170,7 @@ static void chunks_are_tuned_as_they_are_looked_up(void **state)
                         "dequantise"); /* of gate|up, the largest: the vocabulary's goes in pieces */
     assert_int_equal(pairs_long(&dequantise->sizes, "elements", 0), 2 * shape.ffn * shape.hidden);
     assert_int_equal(tune_weight_problems_of(&shape, QUANT_BF16, &p, NULL, some, &err), 1); /* taken as they are */
-    assert_int_equal(tune_step_problems(&m, &p, "fp16", some, &err), 6); /* none of them is a token's */
+    assert_int_equal(tune_step_problems(&m, &p, "fp16", some, &err), 7); /* none of them is a token's */
     m.layer[0].bq = m.layer[0].attn_norm;                                /* a bias, whichever */
     n = tune_weight_problems(&m, &p, "fp16", some, &err);
     assert_int_equal(n, 3);

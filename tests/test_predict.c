@@ -53,6 +53,8 @@ static const struct {
     {"dequantise", "w=q4_0 t=fp16", "elements=117440512"},
     {"embed", "n=4096 w=q6_k t=fp16", "tokens=1024"},
     {"likelihood", "t=bf16", "tokens=4096 vocab=128256"},
+    {"attn_decode_scores", "r=4 reduce=mean", "keys=16457 cascades=8 layers=7"},
+    {"sample", "t=bf16", "vocab=128256"},
 };
 enum { PROBLEMS = sizeof problems / sizeof *problems };
 

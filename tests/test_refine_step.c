@@ -133,7 +133,7 @@ static void tiles_are_exchanged_in_a_real_step(void **state)
     (void)state;
     tiny_model_open(&t, &model, &file);
     int n = tune_step_problems(&model, &p, "bf16", all, &err);
-    assert_int_equal(n, 6); /* five products, attn_decode */
+    assert_int_equal(n, 7); /* five products, attn_decode, its scores */
     for (int i = 0; i < n; i++)
         kernel[i].problem = all[i];
     const struct backend_options options = {.half = BACKEND_HALF_BF16, .threads = 1};
@@ -210,7 +210,7 @@ static void what_a_step_finds_is_wisdom(void **state)
     if (tune_session_log(&s, &err) != 0)
         fail_msg("%s", err.msg);
     int n = tune_step_problems(&m, &cascade.p, "bf16", all, &err);
-    assert_int_equal(n, 6);
+    assert_int_equal(n, 7);
     for (int i = 0; i < n; i++) {
         struct tune_space space;
         struct pairs usual;

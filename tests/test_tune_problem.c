@@ -78,6 +78,9 @@ static void right_kernels_pass(void **state)
         {"attn_decode", "d=64 g=3 t=bf16", "keys=265 kv_heads=1", "bn=48 wp=3 st=2 qr=0 cg=2 bs=1"},
         {"attn_decode", "d=64 g=1 t=bf16", "keys=133 kv_heads=1", "bn=32 wp=2"}, /* 64 in spans of 8 */
         {"attn_decode", "d=64 g=1 t=bf16", "keys=164 kv_heads=1", "bn=16 wp=4"}, /* of no cascade in steps */
+        {"attn_decode_scores", "r=3 reduce=mean", "keys=265 cascades=2 layers=3", "wp=2 u=1 bs=1"},
+        {"attn_decode_scores", "r=1 reduce=max", "keys=133 cascades=1 layers=1", "wp=4 u=8 bs=4"},
+        {"attn_decode_scores", "r=18 reduce=median", "keys=133 cascades=1 layers=2", "wp=2 u=2 bs=1"}, /* of a layer */
         {"cascade_update", "d=64 b=16 t=bf16", "tokens=64 moved=56 kv_heads=1", "wp=2 u=2 sl=2"},
         {"stream_copy", "t=bf16", "n=1000", "wp=4 u=1"},
         {"matvec", "n=512 w=q4_0 norm=1 to=gate t=fp16", "rows=40", "wp=4 sk=2 st=3"},
@@ -97,6 +100,8 @@ static void right_kernels_pass(void **state)
         {"embed", "n=768 w=q5_k t=bf16", "tokens=2", "wp=1"},
         {"likelihood", "t=bf16", "tokens=5 vocab=9001", "wp=2 u=1"},
         {"likelihood", "t=fp16", "tokens=1 vocab=301", "wp=16 u=4"},
+        {"sample", "t=bf16", "vocab=5003", "wp=4 span=512"},
+        {"sample", "t=fp16", "vocab=70", "wp=8 span=2048"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tune_problem what = make(cases[i].kernel, cases[i].shape, cases[i].sizes);
@@ -153,8 +158,8 @@ static int load_planted(struct device *dev, const void *image, size_t bytes, con
     return status;
 }
 
-/* What the forward pass's kernels of a chunk may get wrong is found, by the small case and at full size. */
-static void wrong_forward_kernels_are_refused(void **state)
+/* What a kernel may get wrong is found, by the small case and at full size. */
+static void wrong_kernels_are_refused(void **state)
 {
     struct bench *b = *state;
     static const struct {
@@ -173,6 +178,10 @@ static void wrong_forward_kernels_are_refused(void **state)
         {"likelihood", "t=bf16", "tokens=5 vocab=9001", "all.z = held.z;", ""},
         {"likelihood", "t=bf16", "tokens=5 vocab=9001", "sum *= exp_from(before, largest);", ""},
         {"likelihood", "t=bf16", "tokens=5 vocab=9002", "v.y = x[at + 1]", "v.y = x[at]"},
+        {"attn_decode_scores", "r=3 reduce=mean", "keys=265 cascades=2 layers=2", "value *= 1.0f / 3;", ""},
+        {"attn_decode_scores", "r=3 reduce=mean", "keys=265 cascades=2 layers=2", "score += p * rows;", ""},
+        {"sample", "t=bf16", "vocab=5003", "c.logit / penalty", "c.logit"},
+        {"sample", "t=bf16", "vocab=5003", "left < 0.0", "left < 1e9"},
     };
     planted.load = b->dev.load;
     b->dev.load = load_planted;
@@ -198,14 +207,22 @@ static void wrong_forward_kernels_are_refused(void **state)
 }
 
 /* Sizes that no launch has are refused, with nothing left behind. */
-static void forward_sizes_are_checked(void **state)
+static void sizes_are_checked(void **state)
 {
     struct bench *b = *state;
     static const struct {
         const char *kernel, *shape, *sizes;
-    } cases[] = {{"rms_norm", "n=96 t=bf16", "tokens=0"},         {"swiglu", "t=bf16", "tokens=5"},
-                 {"dequantise", "w=q4_k t=bf16", "elements=288"}, {"dequantise", "w=q9 t=bf16", "elements=288"},
-                 {"embed", "n=96 w=q6_k t=bf16", "tokens=5"},     {"likelihood", "t=bf16", "tokens=5 vocab=1"}};
+    } cases[] = {{"rms_norm", "n=96 t=bf16", "tokens=0"},
+                 {"swiglu", "t=bf16", "tokens=5"},
+                 {"dequantise", "w=q4_k t=bf16", "elements=288"},
+                 {"dequantise", "w=q9 t=bf16", "elements=288"},
+                 {"embed", "n=96 w=q6_k t=bf16", "tokens=5"},
+                 {"likelihood", "t=bf16", "tokens=5 vocab=1"},
+                 {"sample", "t=bf16", "vocab=0"},
+                 {"attn_decode_scores", "r=3 reduce=mean", "keys=265 cascades=2 layers=0"},
+                 {"attn_decode_scores", "r=20 reduce=mean", "keys=265 cascades=2 layers=1"},
+                 {"attn_decode_scores", "r=3 reduce=mean", "keys=40 cascades=2 layers=1"},
+                 {"attn_decode", "d=64 g=3 t=bf16", "keys=265 kv_heads=0"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tune_problem what = make(cases[i].kernel, cases[i].shape, cases[i].sizes);
         struct problem *p = NULL;
@@ -333,8 +350,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(a_token_is_a_chain_of_layers, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(bench_takes_wisdom, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(a_wrong_product_is_refused, open_bench, close_bench),
-        cmocka_unit_test_setup_teardown(wrong_forward_kernels_are_refused, open_bench, close_bench),
-        cmocka_unit_test_setup_teardown(forward_sizes_are_checked, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(wrong_kernels_are_refused, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(sizes_are_checked, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(a_forward_chain_is_as_inference_launches_it, open_bench, close_bench),
     };
     if (argc > 1)

@@ -182,7 +182,7 @@ int decode_bench_open(struct decode_bench *c, struct bench *b, int window, struc
     if (cascade_check(&c->p, err) != 0)
         return -1;
     c->rows = cascade_rows(&c->p);
-    c->stride = (c->rows + 1 + 7) / 8 * 8;
+    c->stride = attn_decode_stride(c->rows);
     c->cascades = c->p.policy == POLICY_HOMOGENEOUS ? 1 : b->kv_heads;
     c->scored = attn_decode_layers(b->layers, b->heads, c->stride);
     /* Full to the last step, at a clock when every sub-cache accepts. */

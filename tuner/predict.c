@@ -35,6 +35,8 @@ static const struct {
     {"dequantise", predict_forward, 0.25, LAUNCH_US},
     {"embed", predict_forward, 0.25, LAUNCH_US},
     {"likelihood", predict_forward, 0.25, LAUNCH_US},
+    {"attn_decode_scores", predict_stream, 0.25, LAUNCH_US},
+    {"sample", predict_forward, 0.25, LAUNCH_US},
 };
 enum { MODELS = sizeof models / sizeof *models };
 

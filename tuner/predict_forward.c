@@ -74,13 +74,24 @@ static int likelihood(struct predict_job *job, struct err *err)
     return 0;
 }
 
+/* All blocks read a span of logits after another; the last one reads what they left and sorts what is in the list. */
+static int sample(struct predict_job *job, struct err *err)
+{
+    double vocab, span = (double)predict_param(job, "span", 1024), threads = job->in->spec->threads;
+    if (predict_size(job, "vocab", &vocab, err) != 0)
+        return -1;
+    double blocks = fmax(1, llama_grid_sample(job->in->spec, (int)vocab, job->in->gpu->sms));
+    predict_traffic(job, blocks, 4, 2 + ceil(vocab / (blocks * span)) * ceil(span / threads) + vocab / threads / 8);
+    return 0;
+}
+
 int predict_forward(struct predict_job *job, struct err *err)
 {
     static const struct {
         const char *kernel;
         int (*predict)(struct predict_job *job, struct err *err);
-    } all[] = {{"rms_norm", norm},         {"swiglu", swiglu}, {"add_bias", bias},
-               {"dequantise", dequantise}, {"embed", embed},   {"likelihood", likelihood}};
+    } all[] = {{"rms_norm", norm}, {"swiglu", swiglu},         {"add_bias", bias}, {"dequantise", dequantise},
+               {"embed", embed},   {"likelihood", likelihood}, {"sample", sample}};
     size_t i = 0;
     while (strcmp(all[i].kernel, job->in->spec->kernel) != 0)
         i++;

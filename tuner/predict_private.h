@@ -40,7 +40,7 @@ int predict_decode(struct predict_job *job, struct err *err);
 /* Kernels that move memory and compute next to nothing. */
 int predict_stream(struct predict_job *job, struct err *err);
 
-/* rms_norm, swiglu, add_bias, dequantise, embed, likelihood: such kernels, too (predict_forward.c). */
+/* rms_norm, swiglu, add_bias, dequantise, embed, likelihood, sample: such kernels, too (predict_forward.c). */
 int predict_forward(struct predict_job *job, struct err *err);
 
 /* Fills job->out for a kernel of so many blocks, each of whose threads has so many bytes under way, and waits so often for memory that

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/attn_grid.h"
+
 static const double DRAM_US = 0.75; /* of a load, with the bus busy */
 
 /* What a thread of such a kernel does. */
@@ -114,16 +116,27 @@ static int update_stream(struct predict_job *job, struct stream *s, struct err *
     return 0;
 }
 
+/* A thread's rows of all heads, some rows at once; runs and scores are asked for before. */
+static int token_scores_stream(struct predict_job *job, struct stream *s, struct err *err)
+{
+    double keys, cascades, layers, u = (double)predict_param(job, "u", 1), r = (double)predict_param(job, "r", 1);
+    if (predict_size(job, "keys", &keys, err) || predict_size(job, "cascades", &cascades, err) ||
+        predict_size(job, "layers", &layers, err))
+        return -1;
+    double slices = attn_decode_slices(job->in->spec, job->in->gpu->sms, (int)(cascades * layers), (int)keys);
+    double rows = ceil(keys / slices), rounds = ceil(rows / (u * job->in->spec->threads));
+    *s = (struct stream){slices * cascades * layers, 4 * u * fmin(r, 16), job->in->bytes, 1 + rounds * ceil(r / 16)};
+    return 0;
+}
+
 int predict_stream(struct predict_job *job, struct err *err)
 {
     static const struct {
         const char *kernel;
         int (*stream)(struct predict_job *job, struct stream *s, struct err *err);
-    } streams[] = {{"attn_turn", turn_stream},
-                   {"attn_score_reduce", reduce_stream},
-                   {"stream_copy", copy_stream},
-                   {"cascade_update", update_stream},
-                   {"matvec", matvec_stream}};
+    } streams[] = {
+        {"attn_turn", turn_stream},        {"attn_score_reduce", reduce_stream},        {"stream_copy", copy_stream},
+        {"cascade_update", update_stream}, {"attn_decode_scores", token_scores_stream}, {"matvec", matvec_stream}};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
         if (!strcmp(streams[i].kernel, job->in->spec->kernel)) {
             struct stream s;

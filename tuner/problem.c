@@ -5,7 +5,7 @@
 #include <string.h>
 
 static const struct problem_family *const families[] = {&problem_chunk, &problem_token, &problem_memory,
-                                                        &problem_matvec, &problem_forward};
+                                                        &problem_matvec, &problem_forward, &problem_sample};
 
 int problem_open(struct problem **out, struct bench *b, const struct tune_problem *what, struct err *err)
 {

@@ -41,7 +41,8 @@ int problem_open(struct problem **out, struct bench *b, const struct tune_proble
 void problem_close(struct problem *p);
 
 /* The families. */
-extern const struct problem_family problem_chunk, problem_token, problem_memory, problem_matvec, problem_forward;
+extern const struct problem_family problem_chunk, problem_token, problem_memory, problem_matvec, problem_forward,
+    problem_sample;
 
 /* Before a kernel is unloaded that the problem may have launched. */
 void problem_forget(struct problem *p, const struct kernel *k);

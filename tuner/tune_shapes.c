@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "runtime/attn_grid.h"
 #include "runtime/quant.h"
 
 enum { COPY_PIECES = 1 << 25 /* of 16 bytes: 512 MB */ };
@@ -24,6 +25,7 @@ static const struct {
     {"attn_turn", "tokens heads kv_heads"},
     {"attn_score_reduce", "tokens held heads cascades"},
     {"cascade_update", "tokens moved kv_heads"},
+    {"attn_decode_scores", "keys cascades layers"},
     {"stream_copy", "n"},
     {"dequantise", "elements"},
     {"swiglu", "tokens ffn"},
@@ -31,6 +33,7 @@ static const struct {
     {"add_bias", "tokens n"},
     {"embed", "tokens"},
     {"likelihood", "tokens vocab"},
+    {"sample", "vocab"},
 };
 enum { TUNED = sizeof tuned / sizeof *tuned };
 
@@ -40,15 +43,16 @@ static long value_of(const char *name, const struct sizes_from *f)
     const struct cascade_params *p = f->p;
     long held = p->sinks + p->window, cascades = p->policy == POLICY_HOMOGENEOUS ? 1 : s->kv_heads;
     long keys = held + p->span / 2 + 1; /* half a span is pending, and the token itself */
+    long layers = attn_decode_layers(s->layers, s->heads, attn_decode_stride(cascade_rows(p)));
     long moved = 0; /* of what a chunk pushes out of sub-cache i, half or less goes further at each step */
     for (int i = 1; i < p->subcaches; i++)
         moved += p->stride >> i;
     const struct {
         const char *name;
         long value;
-    } all[] = {{"tokens", p->stride},  {"held", held},    {"heads", s->heads}, {"kv_heads", s->kv_heads},
-               {"cascades", cascades}, {"keys", keys},    {"moved", moved},    {"ffn", s->ffn},
-               {"vocab", s->vocab},    {"n", COPY_PIECES}};
+    } all[] = {{"tokens", p->stride},  {"held", held},      {"heads", s->heads}, {"kv_heads", s->kv_heads},
+               {"cascades", cascades}, {"keys", keys},      {"layers", layers},  {"moved", moved},
+               {"ffn", s->ffn},        {"vocab", s->vocab}, {"n", COPY_PIECES}};
     for (size_t i = 0; i < sizeof all / sizeof *all && !pairs_get(f->own, name); i++)
         if (!strcmp(all[i].name, name))
             return all[i].value;
@@ -99,7 +103,7 @@ int tune_step_problems(const struct model *m, const struct cascade_params *p, co
     int n = problems_of(m, p, type, out, err), kept = 0;
     for (int i = 0; i < n; i++)
         if (!pairs_get(&out[i].sizes, "tokens") && !pairs_get(&out[i].sizes, "elements") &&
-            strcmp(out[i].kernel, "stream_copy") != 0)
+            strcmp(out[i].kernel, "stream_copy") != 0 && strcmp(out[i].kernel, "sample") != 0)
             out[kept++] = out[i];
     return n < 0 ? -1 : kept;
 }

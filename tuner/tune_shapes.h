@@ -9,12 +9,12 @@
 enum { TUNE_PROBLEMS_MAX = MODEL_KERNELS_MAX };
 
 /* The problems of a model of that shape, its caches full, chunks of p->stride tokens. type: "fp16" or "bf16". What depends on the
- * types of weights is not among them, nor are `sample` and `attn_decode_scores`, which are not tuned. Those that take most of the time come
- * first. Writes at most TUNE_PROBLEMS_MAX, returns how many, or -1. */
+ * types of weights is not among them. Those that take most of the time come first. Writes at most TUNE_PROBLEMS_MAX, returns how many, or -1. */
 int tune_problems_of(const struct model_shape *shape, const struct cascade_params *p, const char *type,
                      struct tune_problem *out, struct err *err);
 
-/* The problems of a model, its products among them, that are a token's and no chunk's: what its decoding step may launch. Otherwise
+/* The problems of a model, its products among them, that are a token's and no chunk's: what its decoding step may launch, before the next
+ * token is picked. Otherwise
  * as above. */
 int tune_step_problems(const struct model *m, const struct cascade_params *p, const char *type,
                        struct tune_problem *out, struct err *err);
