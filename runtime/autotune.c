@@ -15,7 +15,7 @@ enum { SECONDS = 20 }; /* in all */
 
 struct autotune {
     struct tune_session *session;
-    struct tune_problem problem[2 * TUNE_PROBLEMS_MAX + TUNE_PRODUCTS]; /* [n] */
+    struct tune_problem problem[TUNE_PROBLEMS_MAX]; /* [n] */
     int n, better;
 };
 
@@ -39,15 +39,11 @@ static bool is_known(const struct wisdom *w, const struct tune_problem *p)
 /* The model's problems that wisdom lacks. */
 static int find_problems(struct autotune *a, const struct model *m, const struct cascade_params *p, struct err *err)
 {
-    struct tune_problem all[TUNE_PRODUCTS + 2 * TUNE_PROBLEMS_MAX];
+    struct tune_problem all[TUNE_PROBLEMS_MAX];
     struct tune_session *s = a->session;
     struct wisdom *w = NULL;
-    const char *type = backend_cuda_type(m);
-    int products = tune_products_of_model(m, type, all, err), /* first: of a token they take most */
-        others = products < 0 ? -1 : tune_problems_of(&m->shape, p, type, all + products, err);
-    int weights = others < 0 ? -1 : tune_weight_problems(m, p, type, all + products + others, err);
-    int n = products + others + weights;
-    if (weights < 0 || wisdom_open(&w, s->gen, s->gpu, cmd_say, err) != 0)
+    int n = tune_model_problems(m, p, NULL, all, err);
+    if (n < 0 || wisdom_open(&w, s->gen, s->gpu, cmd_say, err) != 0)
         return -1;
     for (int i = 0; i < n; i++)
         if (strcmp(all[i].kernel, "stream_copy") != 0 && !is_known(w, &all[i])) /* no model runs that one */

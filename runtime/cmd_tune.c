@@ -52,15 +52,16 @@ static void on_interrupt(int signal)
 
 /* ------------------------------------------------------------------------------------------------ what to tune */
 
+/* The prediction of matvec has not been held against measured spaces: whoever wants it asks for it. */
 static bool wanted(const struct tune_command *c, const char *kernel)
 {
     for (int i = 0; i < c->nwords; i++)
         if (!strcmp(c->word[i], kernel))
             return true;
-    return c->nwords == 0;
+    return c->nwords == 0 && !(c->predict && !strcmp(kernel, "matvec"));
 }
 
-/* Those of `some` that are wanted and not there yet. */
+/* Those of `some` that are wanted and not there yet; n < 0: an error was in the way. */
 static int add_some(struct tune_command *c, const struct tune_problem *some, int n, struct err *err)
 {
     for (int i = 0; i < n; i++) {
@@ -76,80 +77,41 @@ static int add_some(struct tune_command *c, const struct tune_problem *some, int
     return n < 0 ? -1 : 0;
 }
 
-static int add_problems(struct tune_command *c, const struct model_shape *shape, const char *type,
-                        const struct cascade_params *p, struct err *err)
-{
-    struct tune_problem some[TUNE_PROBLEMS_MAX];
-    return add_some(c, some, tune_problems_of(shape, p, type, some, err), err);
-}
-
-/* Whether matvec is to be tuned. Its prediction has not been held against measured spaces: whoever wants that asks for it. */
-static bool wants_products(const struct tune_command *c)
-{
-    return wanted(c, "matvec") && !(c->predict && c->nwords == 0);
-}
-
-/* What a chunk does with the weights of a model, under each cascade: of m, or of a shape with weights of one type. */
-static int add_chunk_weights(struct tune_command *c, const struct model *m, const struct model_shape *shape,
-                             enum quant_type weights, const char *type, struct err *err)
+/* The problems of a shape, those that depend on its weights once for each type that --weights lists. */
+static int add_shape(struct tune_command *c, const struct model_shape *shape, struct err *err)
 {
     struct tune_problem some[TUNE_PROBLEMS_MAX];
     struct cascade_params p[2];
-    int cascades = tune_cascades(&c->cascade, p);
-    for (int i = 0; i < cascades; i++) {
-        int n = m ? tune_weight_problems(m, &p[i], type, some, err)
-                  : tune_weight_problems_of(shape, weights, &p[i], type, some, err);
-        if (add_some(c, some, n, err) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-/* What depends on the weights of a shape, for each type that --weights lists. */
-static int add_weights(struct tune_command *c, const struct model_shape *shape, struct err *err)
-{
-    char names[128], *save = NULL;
     const char *half = c->type_given ? c->type ? "bf16" : "fp16" : NULL; /* NULL: what inference takes for them */
+    char names[128], *save = NULL;
+    int cascades = tune_cascades(&c->cascade, p);
+    for (int i = 0; i < cascades; i++)
+        if (add_some(c, some, tune_shape_problems(shape, &p[i], c->type ? "bf16" : "fp16", some, err), err) != 0)
+            return -1;
     snprintf(names, sizeof names, "%s", c->weights ? c->weights : "bf16");
     for (char *name = strtok_r(names, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
-        struct tune_problem some[TUNE_PRODUCTS];
-        enum quant_type all[TUNE_PRODUCTS];
         int type = quant_type_named(name);
         if (type < 0)
             return err_set(err, "--weights: '%s' is no type of weights", name);
-        for (int i = 0; i < TUNE_PRODUCTS; i++)
-            all[i] = (enum quant_type)type;
-        if (wants_products(c) && add_some(c, some, tune_products_of(shape, all, half, some, err), err) != 0)
-            return -1;
-        if (add_chunk_weights(c, NULL, shape, (enum quant_type)type, half, err) != 0)
-            return -1;
+        for (int i = 0; i < cascades; i++)
+            if (add_some(c, some, tune_weight_problems(shape, (enum quant_type)type, &p[i], half, some, err), err) != 0)
+                return -1;
     }
     return 0;
 }
 
-/* A model's problems under the cascade that was asked for; else under the default one, and under a long one. */
-static int add_shape(struct tune_command *c, const struct model_shape *shape, const char *type, struct err *err)
-{
-    struct cascade_params p[2];
-    int n = tune_cascades(&c->cascade, p);
-    for (int i = 0; i < n; i++)
-        if (add_problems(c, shape, type, &p[i], err) != 0)
-            return -1;
-    return 0;
-}
-
+/* The problems of a model under the cascade that was asked for; else under the default one, and under a long one. */
 static int add_model(struct tune_command *c, struct err *err)
 {
-    struct tune_problem some[TUNE_PRODUCTS];
+    struct tune_problem some[TUNE_PROBLEMS_MAX];
+    struct cascade_params p[2];
     struct model m;
     if (model_open(&m, c->model, err) != 0)
         return -1;
-    const char *type = c->type_given ? c->type ? "bf16" : "fp16" : backend_cuda_type(&m);
-    int status = add_shape(c, &m.shape, type, err);
-    if (status == 0 && wants_products(c))
-        status = add_some(c, some, tune_products_of_model(&m, type, some, err), err);
-    if (status == 0)
-        status = add_chunk_weights(c, &m, NULL, 0, type, err);
+    const char *type = c->type_given ? c->type ? "bf16" : "fp16" : NULL;
+    int cascades = tune_cascades(&c->cascade, p), status = 0;
+    for (int i = 0; i < cascades && status == 0; i++)
+        status = add_some(c, some, tune_model_problems(&m, &p[i], type, some, err), err);
     model_close(&m);
     return status;
 }
@@ -157,15 +119,13 @@ static int add_model(struct tune_command *c, struct err *err)
 static int find_problems(struct tune_command *c, struct err *err)
 {
     struct model_shape shape;
-    const char *type = c->type ? "bf16" : "fp16";
     char names[512], *save = NULL;
     c->nproblems = 0;
     if (c->model)
         return add_model(c, err);
     snprintf(names, sizeof names, "%s", c->shapes ? c->shapes : "llama-3.1-8b");
     for (char *name = strtok_r(names, ",", &save); name; name = strtok_r(NULL, ",", &save))
-        if (model_random_shape(&shape, name, err) != 0 || add_shape(c, &shape, type, err) != 0 ||
-            add_weights(c, &shape, err) != 0)
+        if (model_random_shape(&shape, name, err) != 0 || add_shape(c, &shape, err) != 0)
             return -1;
     return c->nproblems
                ? 0

@@ -69,7 +69,7 @@ static void tunes_what_wisdom_lacks(void **state)
 {
     struct model m;
     struct cascade_params p = cascade_defaults();
-    struct tune_problem all[TUNE_PRODUCTS + 2 * TUNE_PROBLEMS_MAX];
+    struct tune_problem all[TUNE_PROBLEMS_MAX];
     struct tune_session s = {0};
     struct trials times;
     struct gen *g;
@@ -81,13 +81,11 @@ static void tunes_what_wisdom_lacks(void **state)
     s.gen = g;
     if (tune_session_gpu(&s, "h200", &err) != 0 || trials_open(&times, table, true, &err) != 0)
         fail_msg("%s", err.msg);
-    int products = tune_products_of_model(&m, "fp16", all, &err), tuned = 0;
-    assert_int_equal(products, TUNE_PRODUCTS);
-    int n = products + tune_problems_of(&m.shape, &p, "fp16", all + products, &err);
-    assert_true(n > products + 5);
-    int weights = tune_weight_problems(&m, &p, "fp16", all + n, &err);
-    assert_int_equal(weights, 2); /* dequantise, embed */
-    n += weights;
+    int n = tune_model_problems(&m, &p, NULL, all, &err), tuned = 0, products = 0;
+    for (int i = 0; i < n; i++)
+        products += !strcmp(all[i].kernel, "matvec");
+    assert_int_equal(products, 5); /* q|k|v, output, gate|up, down, vocabulary */
+    assert_true(n > products + 10);
     for (int i = 0; i < n; i++) {
         put_space(&times, &s, &all[i]);
         tuned += strcmp(all[i].kernel, "stream_copy") != 0;
@@ -146,9 +144,9 @@ static void chunks_are_tuned_as_they_are_looked_up(void **state)
         model_random_shape(&shape, "llama-3.2-1b", &err) != 0 || model_kernels(&list, &m, &p, "fp16", &err) != 0 ||
         model_sizes(&of_model, &m.shape, &p, &err) != 0)
         fail_msg("%s", err.msg);
-    int n = tune_problems_of(&shape, &p, "fp16", some, &err),
-        weights = tune_weight_problems_of(&shape, QUANT_Q4_0, &p, NULL, some + n, &err);
-    assert_int_equal(weights, 2);
+    int n = tune_shape_problems(&shape, &p, "fp16", some, &err),
+        weights = tune_weight_problems(&shape, QUANT_Q4_0, &p, NULL, some + n, &err);
+    assert_int_equal(weights, 5 + 2); /* products, dequantise, embed */
     for (int i = 0; i < n + weights; i++)
         for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++) {
             if (strcmp(some[i].kernel, kernels[k]) != 0)
@@ -165,18 +163,28 @@ static void chunks_are_tuned_as_they_are_looked_up(void **state)
             found++;
         }
     assert_int_equal(found, 5);
-    const struct tune_problem *dequantise = &some[n];
+    const struct tune_problem *dequantise = &some[n + 5];
     assert_string_equal(dequantise->kernel,
                         "dequantise"); /* of gate|up, the largest: the vocabulary's goes in pieces */
     assert_int_equal(pairs_long(&dequantise->sizes, "elements", 0), 2 * shape.ffn * shape.hidden);
-    assert_int_equal(tune_weight_problems_of(&shape, QUANT_BF16, &p, NULL, some, &err), 1); /* taken as they are */
+    assert_int_equal(tune_weight_problems(&shape, QUANT_BF16, &p, NULL, some, &err), 5 + 1); /* taken as they are */
     assert_int_equal(tune_step_problems(&m, &p, "fp16", some, &err), 7); /* none of them is a token's */
-    m.layer[0].bq = m.layer[0].attn_norm;                                /* a bias, whichever */
-    n = tune_weight_problems(&m, &p, "fp16", some, &err);
-    assert_int_equal(n, 3);
+    int all = tune_model_problems(&m, &p, "fp16", some, &err), biases = 0;
+    m.layer[0].bq = m.layer[0].attn_norm; /* a bias, whichever */
+    n = tune_model_problems(&m, &p, "fp16", some, &err);
+    assert_int_equal(n, all + 1);
     for (int i = 0; i < n; i++)
-        if (!strcmp(some[i].kernel, "add_bias"))
+        if (!strcmp(some[i].kernel, "add_bias")) {
             assert_int_equal(pairs_long(&some[i].sizes, "n", 0), (shape.heads + 2 * shape.kv_heads) * shape.head_dim);
+            biases++;
+        }
+    assert_int_equal(biases, 1);
+    struct tensor *v =
+        (struct tensor *)m.layer[0].wv; /* of another type: a product of its own, and one of q|k or two */
+    v->type = QUANT_Q4_1;
+    n = tune_model_problems(&m, &p, "fp16", some, &err);
+    assert_true(n > all + 1);
+    v->type = QUANT_Q4_0;
     model_close(&m);
 }
 

@@ -70,8 +70,8 @@ static int put_sizes(const char *names, const struct sizes_from *f, struct pairs
     return 0;
 }
 
-static int problems_of(const struct model *m, const struct cascade_params *p, const char *type,
-                       struct tune_problem *out, struct err *err)
+int tune_model_problems(const struct model *m, const struct cascade_params *p, const char *type,
+                        struct tune_problem *out, struct err *err)
 {
     struct model_kernels list;
     int n = 0;
@@ -91,30 +91,19 @@ static int problems_of(const struct model *m, const struct cascade_params *p, co
     return n;
 }
 
-int tune_problems_of(const struct model_shape *shape, const struct cascade_params *p, const char *type,
-                     struct tune_problem *out, struct err *err)
+int tune_shape_problems(const struct model_shape *shape, const struct cascade_params *p, const char *type,
+                        struct tune_problem *out, struct err *err)
 {
-    return problems_of(&(struct model){.shape = *shape}, p, type, out, err);
+    return tune_model_problems(&(struct model){.shape = *shape}, p, type, out, err);
 }
 
 int tune_step_problems(const struct model *m, const struct cascade_params *p, const char *type,
                        struct tune_problem *out, struct err *err)
 {
-    int n = problems_of(m, p, type, out, err), kept = 0;
+    int n = tune_model_problems(m, p, type, out, err), kept = 0;
     for (int i = 0; i < n; i++)
         if (!pairs_get(&out[i].sizes, "tokens") && !pairs_get(&out[i].sizes, "elements") &&
             strcmp(out[i].kernel, "stream_copy") != 0 && strcmp(out[i].kernel, "sample") != 0)
-            out[kept++] = out[i];
-    return n < 0 ? -1 : kept;
-}
-
-int tune_weight_problems(const struct model *m, const struct cascade_params *p, const char *type,
-                         struct tune_problem *out, struct err *err)
-{
-    int n = problems_of(m, p, type, out, err), kept = 0;
-    for (int i = 0; i < n; i++)
-        if (!strcmp(out[i].kernel, "dequantise") || !strcmp(out[i].kernel, "embed") ||
-            !strcmp(out[i].kernel, "add_bias"))
             out[kept++] = out[i];
     return n < 0 ? -1 : kept;
 }
@@ -129,10 +118,10 @@ static struct tensor matrix(enum quant_type type, int inputs, int rows)
                            .bytes = (size_t)inputs / (size_t)info->block * (size_t)info->bytes * (size_t)rows};
 }
 
-int tune_weight_problems_of(const struct model_shape *s, enum quant_type weights, const struct cascade_params *p,
-                            const char *type, struct tune_problem *out, struct err *err)
+int tune_weight_problems(const struct model_shape *s, enum quant_type weights, const struct cascade_params *p,
+                         const char *type, struct tune_problem *out, struct err *err)
 {
-    int q = s->heads * s->head_dim, kv = s->kv_heads * s->head_dim, block = quant_info(weights)->block;
+    int q = s->heads * s->head_dim, kv = s->kv_heads * s->head_dim, block = quant_info(weights)->block, kept = 0;
     struct tensor norm = matrix(QUANT_F32, s->hidden, 1), wq = matrix(weights, s->hidden, q),
                   wk = matrix(weights, s->hidden, kv), wo = matrix(weights, q, s->hidden),
                   gate = matrix(weights, s->hidden, s->ffn), down = matrix(weights, s->ffn, s->hidden),
@@ -150,47 +139,9 @@ int tune_weight_problems_of(const struct model_shape *s, enum quant_type weights
     if (s->hidden % block || q % block || s->ffn % block) /* no model is all of such weights */
         return 0;
     m.shape.layers = 1;
-    return tune_weight_problems(&m, p, type, out, err);
-}
-
-int tune_products_of(const struct model_shape *s, const enum quant_type weights[TUNE_PRODUCTS], const char *type,
-                     struct tune_problem out[TUNE_PRODUCTS], struct err *err)
-{
-    const struct {
-        int n, rows, norm;
-        const char *to;
-    } products[TUNE_PRODUCTS] = {{s->hidden, (s->heads + 2 * s->kv_heads) * s->head_dim, 1, "half"},
-                                 {s->heads * s->head_dim, s->hidden, 0, "add"},
-                                 {s->hidden, s->ffn, 1, "gate"},
-                                 {s->ffn, s->hidden, 0, "add"},
-                                 {s->hidden, s->vocab, 1, "f32"}};
-    int n = 0;
-    for (int i = 0; i < TUNE_PRODUCTS; i++) {
-        bool wide = weights[i] == QUANT_BF16 || weights[i] == QUANT_F32;
-        char shape[96], name[8];
-        if (products[i].n % quant_info(weights[i])->block)
-            continue;
-        quant_kernel_name(weights[i], name);
-        snprintf(shape, sizeof shape, "n=%d w=%s norm=%d to=%s t=%s", products[i].n, name, products[i].norm,
-                 products[i].to,
-                 type   ? type
-                 : wide ? "bf16"
-                        : "fp16");
-        memset(&out[n], 0, sizeof out[n]);
-        snprintf(out[n].kernel, sizeof out[n].kernel, "matvec");
-        if (pairs_parse(&out[n].shape, shape, err) != 0 ||
-            pairs_put_long(&out[n].sizes, "rows", products[i].rows, err) != 0)
-            return -1;
-        n++;
-    }
-    return n;
-}
-
-int tune_products_of_model(const struct model *m, const char *type, struct tune_problem out[TUNE_PRODUCTS],
-                           struct err *err)
-{
-    const struct model_layer *l = &m->layer[0];
-    const enum quant_type weights[TUNE_PRODUCTS] = {l->wq->type, l->wo->type, l->gate->type, l->down->type,
-                                                    m->output->type};
-    return tune_products_of(&m->shape, weights, type, out, err);
+    int n = tune_model_problems(&m, p, type, out, err);
+    for (int i = 0; i < n; i++)
+        if (pairs_get(&out[i].shape, "w"))
+            out[kept++] = out[i];
+    return n < 0 ? -1 : kept;
 }
