@@ -117,24 +117,51 @@ DEVICE void sort_list(struct candidate *list, int n)
         }
 }
 
-/* Collects the candidates with logits of at least `least`. Returns how many there are: more than ${list} if they do not fit, or if
- * that many equal it. */
-DEVICE int collect(struct candidate *list, unsigned *counter, const float *work, double least, int vocab)
+/* Collects the candidates with logits of at least `least`, looking only where a warp of the grid found such a first one. Returns how many
+ * there are: more than ${list} if they do not fit, or if that many equal it. */
+DEVICE int collect(struct candidate *list, unsigned *counter, const float *work, const struct candidate *firsts, int nfirsts,
+                   double least, int vocab)
 {
     sync_block();
     if (tid() == 0)
         *counter = 0;
     sync_block();
-    for (int i = tid(); i < vocab; i += ${threads}) {
-        const struct candidate c = {ld_l2_f(&work[i]), i};
-        if ((double)c.logit < least)
-            continue;
-        const unsigned at = atomic_add_u(counter, 1);
-        if (at < ${list})
-            list[at] = c;
+    for (int base = warp() * 32; base < nfirsts; base += ${threads}) {
+        const unsigned found = ballot(base + lane() < nfirsts && (double)firsts[base + lane()].logit >= least);
+        for (int bit = 0; bit < 32; bit++) {
+            if (!(found >> bit & 1))
+                continue;
+            const int block = (base + bit) / ${wp}, first = (base + bit) % ${wp} * 32 + lane();
+            for (int from = block * ${span}; from < vocab; from += nbid_x() * ${span})
+                for (int i = from + first; i < min_i(from + ${span}, vocab); i += ${threads}) {
+                    const struct candidate c = {ld_l2_f(&work[i]), i};
+                    if ((double)c.logit < least)
+                        continue;
+                    const unsigned at = atomic_add_u(counter, 1);
+                    if (at < ${list})
+                        list[at] = c;
+                }
+        }
     }
     sync_block();
     return (int)*counter;
+}
+
+/* The top_k'th of the firsts, or of the firsts of groups of them, which sort faster: nothing behind it is wanted. list: room. */
+DEVICE double least_of_top(struct candidate *list, const struct candidate *firsts, int nfirsts, int top_k)
+{
+    const int n = top_k <= ${groups // 4} ? min_i(nfirsts, ${groups}) : nfirsts;
+    if (top_k > n)
+        return (double)NEG_INF;
+    for (int i = tid(); i < n; i += ${threads}) {
+        struct candidate best = firsts[i];
+        for (int j = i + n; j < nfirsts; j += n)
+            if (before(firsts[j], best))
+                best = firsts[j];
+        list[i] = best;
+    }
+    sort_list(list, n);
+    return (double)list[top_k - 1].logit;
 }
 
 /* Uniform in [0, 1): splitmix64, as runtime/sampler.c has it. */
@@ -262,11 +289,12 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     struct candidate *list = (struct candidate *)smem();         /* [${list}] */
     double *weight = (double *)(smem() + ${8 * list});            /* [${list} + 1] */
     unsigned *counter = (unsigned *)(smem() + ${16 * list + 8});
-    struct candidate *firsts = (struct candidate *)(work + vocab + (vocab & 1)); /* [blocks][${wp}] */
+    struct candidate *left = (struct candidate *)(work + vocab + (vocab & 1)); /* [blocks][${wp}], by all blocks */
+    struct candidate *firsts = (struct candidate *)weight;       /* the same, [nfirsts], where all are read */
     const int nfirsts = nbid_x() * ${wp};
     grid_launch_next();
     grid_wait();
-    penalise(work, firsts, logits, state, recent, count, vocab);
+    penalise(work, left, logits, state, recent, count, vocab);
     fence_device();
     sync_block();
     if (tid() == 0)
@@ -277,27 +305,20 @@ KERNEL(${name}, ${threads}, ${min_blocks})
     fence_device();
     struct candidate best = {NEG_INF, 0x7fffffff};
     for (int i = tid(); i < nfirsts; i += ${threads}) {
-        const struct candidate c = {ld_l2_f(&firsts[i].logit), (int)float_bits(ld_l2_f((const float *)&firsts[i].id))};
-        list[i] = c;
+        const struct candidate c = {ld_l2_f(&left[i].logit), (int)float_bits(ld_l2_f((const float *)&left[i].id))};
+        firsts[i] = c;
         if (before(c, best))
             best = c;
     }
-    best = first_of_block(best, (struct candidate *)weight);
+    best = first_of_block(best, list);
 
     int id = best.id;
     const int top_k = state->top_k;
     if (state->temperature != 0.0 && top_k != 1 && best.logit != NEG_INF && best.logit != -NEG_INF) {
         const bool some = top_k > 0 && top_k < vocab;
-        double least = (double)best.logit + state->log_min_p;
-        if (some) {
-            /* As many warps as top-k have a first candidate no later than the top-k'th of these: nothing behind that one is wanted. */
-            least = (double)NEG_INF;
-            if (top_k <= nfirsts) {
-                sort_list(list, nfirsts);
-                least = (double)list[top_k - 1].logit;
-            }
-        }
-        int n = collect(list, counter, work, least, vocab);
+        const double least =
+            some ? least_of_top(list, firsts, nfirsts, top_k) : (double)best.logit + state->log_min_p;
+        const int n = collect(list, counter, work, firsts, nfirsts, least, vocab);
         if (n > ${list}) {
             id = pick_of_all(work, vocab, (double)best.logit, state, weight);
         } else {

@@ -135,6 +135,23 @@ void sample_options(void **state)
     }
 }
 
+/* So many blocks that the firsts of their warps are taken in groups, and a top-k beside the number of groups. */
+void sample_large(void **state)
+{
+    struct kit *kit = KIT(state);
+    static const int top_k[] = {40, 2, 64, 65, 300};
+    for (int i = 0; i < 5; i++) {
+        struct stream s = {.p = sampler_defaults(), .vocab = 20000, .steps = kit->emulated ? 1 : 20, .spread = 3};
+        s.p.seed = kit_random(kit);
+        s.p.top_k = top_k[i];
+        s.p.top_p = 1;
+        s.p.min_p = 0;
+        s.p.temperature = 5;
+        s.equal = i % 2 ? 0 : 4;
+        stream_case(kit, &s);
+    }
+}
+
 /* More candidates left than are sorted: the whole distribution, a top-k and a top-p inside it. */
 void sample_wide(void **state)
 {

@@ -129,6 +129,10 @@ static const struct plant {
     {"sample", sample_greedy, "no fence before the count", "fence_device();", 0, "", "another block"},
     {"sample", sample_greedy, "no fence behind it", "fence_device();", 1, "", "another block"},
     {"sample", sample_greedy, "of equal logits the last", "a.id < b.id", 0, "a.id > b.id", "instead of"},
+    {"sample", sample_large, "candidates in the wrong order", "before(y, x) : before(x, y)", 0,
+     "before(x, y) : before(y, x)", "instead of"},
+    {"sample", sample_large, "logits of a warp that is passed over", "% 4 * 32 + lane()", 0, "/ 4 * 32 + lane()",
+     "instead of"},
 };
 enum { NPLANTS = sizeof plants / sizeof plants[0], NSCHEDULES = 3 };
 
