@@ -93,7 +93,7 @@ DEVICE double sum_of_block(double v, double *room)
     return v;
 }
 
-/* Sorts list[0..n), n up to ${list}: the first candidate first. */
+/* Sorts list[0..n), n up to ${list}: the first candidate first. Pairs of up to 32 apart stay with their warp. */
 DEVICE void sort_list(struct candidate *list, int n)
 {
     int size = 2;
@@ -106,15 +106,19 @@ DEVICE void sort_list(struct candidate *list, int n)
     for (int run = 2; run <= size; run *= 2)
         for (int step = run / 2; step > 0; step /= 2) {
             for (int i = tid(); i < size / 2; i += ${threads}) {
-                const int at = i / step * 2 * step + i % step, other = at + step;
+                const int at = 2 * i - (i & (step - 1)), other = at + step;
                 const struct candidate x = list[at], y = list[other];
                 if ((at & run) == 0 ? before(y, x) : before(x, y)) {
                     list[at] = y;
                     list[other] = x;
                 }
             }
-            sync_block();
+            if (step > 32 || (step == 1 && run > 32))
+                sync_block();
+            else
+                sync_warp();
         }
+    sync_block();
 }
 
 /* Collects the candidates with logits of at least `least`, looking only where a warp of the grid found such a first one. Returns how many
@@ -172,33 +176,34 @@ DEVICE double draw(u64 x)
     return (double)((x ^ x >> 31) >> 11) * 1.1102230246251565e-16;
 }
 
-/* What comes after top-k, with the n candidates in order in `list`: top-p (`all`: the sum over those that it counts), min-p, the
- * draw. Sums run in the order of sampler.c, by one thread. weight [n] is room. */
-DEVICE int pick_of_list(const struct candidate *list, int n, double all, struct sample_state *state, double *weight)
+/* What comes after top-k, with the n candidates in order in `list`: top-p (`all`: the sum over those that it counts, negative: those of
+ * the list), min-p, the draw. Sums run in the order of sampler.c, by one thread. weight [n] is room, ends [2] too. */
+DEVICE int pick_of_list(const struct candidate *list, int n, double all, struct sample_state *state, double *weight, int *ends)
 {
-    const double best = (double)list[0].logit, top_p = state->top_p, temperature = state->temperature;
+    const double best = (double)list[0].logit, least = best + state->log_min_p, top_p = state->top_p,
+                 temperature = state->temperature;
     for (int i = tid(); i < n; i += ${threads})
         weight[i] = exp_d((double)list[i].logit - best);
     sync_block();
     if (tid() == 0) {
-        if (all < 0.0) {
-            all = 0.0;
-            for (int i = 0; i < n; i++)
-                all += weight[i];
-        }
-        int kept = 0;
-        while (kept < n && (double)list[kept].logit >= best + state->log_min_p)
-            kept++;
         double sum = 0.0;
-        for (int i = 0; top_p < 1.0 && i < kept; i++) {
+        for (int i = 0; i < n; i++) {
             sum += weight[i];
-            if (sum >= top_p * all)
-                kept = i + 1;
+            weight[i] = sum;
         }
-        weight[${list}] = (double)kept;
+        ends[0] = ends[1] = n;
     }
     sync_block();
-    n = (int)weight[${list}];
+    if (all < 0.0)
+        all = weight[n - 1];
+    for (int i = 1 + tid(); i < n; i += ${threads}) { /* behind the last that min-p leaves, behind the one that top-p ends with */
+        if ((double)list[i].logit < least && (double)list[i - 1].logit >= least)
+            ends[0] = i;
+        if (top_p < 1.0 && weight[i - 1] >= top_p * all && (i == 1 || weight[i - 2] < top_p * all))
+            ends[1] = i;
+    }
+    sync_block();
+    n = min_i(ends[0], ends[1]);
     for (int i = tid(); i < n; i += ${threads})
         weight[i] = exp_d(((double)list[i].logit - best) / temperature);
     sync_block();
@@ -287,7 +292,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
 {
     int *count = (int *)smem();                                  /* [${span}], then */
     struct candidate *list = (struct candidate *)smem();         /* [${list}] */
-    double *weight = (double *)(smem() + ${8 * list});            /* [${list} + 1] */
+    double *weight = (double *)(smem() + ${8 * list});            /* [${list}], and two integers */
     unsigned *counter = (unsigned *)(smem() + ${16 * list + 8});
     struct candidate *left = (struct candidate *)(work + vocab + (vocab & 1)); /* [blocks][${wp}], by all blocks */
     struct candidate *firsts = (struct candidate *)weight;       /* the same, [nfirsts], where all are read */
@@ -326,7 +331,7 @@ KERNEL(${name}, ${threads}, ${min_blocks})
             if (!some && state->top_p < 1.0)
                 all = weigh(work, vocab, 0, (double)NEG_INF, (double)best.logit, 1.0, weight);
             sort_list(list, n);
-            id = pick_of_list(list, some ? top_k : n, all, state, weight);
+            id = pick_of_list(list, some ? top_k : n, all, state, weight, (int *)&weight[${list}]);
         }
     }
     if (tid() == 0) {
