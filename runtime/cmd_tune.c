@@ -139,8 +139,10 @@ static int read_budget(const struct tune_command *c, struct tune *t, struct err 
 {
     char *end = NULL;
     double v = c->budget ? strtod(c->budget, &end) : 0;
-    if (!c->budget)
-        t->max_trials = c->quick ? TUNE_QUICK_TRIALS : 0;
+    if (!c->budget && c->quick)
+        t->max_trials = TUNE_QUICK_TRIALS;
+    else if (!c->budget)
+        t->patience = t->search == SEARCH_GUIDED ? TUNE_PATIENCE : 0;
     else if (end == c->budget || !(v > 0 && v < 1e9) || (end[0] && (end[0] != 's' || end[1])))
         return err_set(err, "--budget %s: wants a number of trials (200) or of seconds (30s), for each problem",
                        c->budget);
@@ -340,8 +342,8 @@ int cmd_tune(int argc, char **argv, struct err *err)
         {"--list", NULL, OPTION_FLAG, &c.list, NULL,
          "how many configs are valid per GPU, and which restriction cuts the rest", 0, 0, NULL},
         {"--search", NULL, OPTION_CHOICE, &c.search, search_kinds, "in which order (guided)", 0, 0, &c.search_given},
-        {"--budget", NULL, OPTION_TEXT, &c.budget, "N|Ns", "new trials or seconds, for each problem (no limit)", 0, 0,
-         NULL},
+        {"--budget", NULL, OPTION_TEXT, &c.budget, "N|Ns",
+         "new trials or seconds, for each problem (guided: until trials bring nothing new; else no limit)", 0, 0, NULL},
         {"--quick", NULL, OPTION_FLAG, &c.quick, NULL, "a good tile in seconds: a dozen trials of each problem", 0, 0,
          NULL},
         {"--step", NULL, OPTION_CHOICE, &c.step, "on|off|only",

@@ -274,6 +274,43 @@ static void t4_stands_for_a_gpu(void **state)
     rig_close(&rig);
 }
 
+/* A search ends when so many trials brought nothing, also when it is taken up again. */
+static void patience_ends_a_search(void **state)
+{
+    struct err err = {""};
+    struct rig rig;
+    struct trials made = {.fd = -1};
+    struct tune_state r;
+    struct trial table[64];
+    const struct scratch_path table_file = in_scratch("flat.json");
+    (void)state;
+    rig_space(&rig, "n=8000");
+    for (int i = 0; i < rig.space.nvalid; i++) {
+        table[i] = (struct trial){.gpu = "a100-80", .revision = "of old", .problem = rig.space.problem, .ms = 2};
+        tune_space_config(&rig.space, rig.space.valid[i], &table[i].config);
+    }
+    made.trial = table;
+    made.n = rig.space.nvalid;
+    if (t4_write(&made, &rig.space, table_file.text, &err) != 0 ||
+        meter_table_open(&rig.meter, table_file.text, &err) != 0)
+        fail_msg("%s", err.msg);
+    rig_log(&rig, "patience.jsonl");
+    struct tune t = {.search = SEARCH_GUIDED, .seed = 3, .patience = 3};
+    assert_true(rig.space.nvalid > 8 && rig.space.nvalid < 20);
+    rig_run(&rig, &t, &r);
+    assert_int_equal(r.trials, 1 + 3);
+    rig_run(&rig, &t, &r);
+    assert_int_equal(r.known, 4);
+    assert_int_equal(r.trials, 0);
+    t.patience = 5;
+    rig_run(&rig, &t, &r);
+    assert_int_equal(r.trials, 2);
+    t.patience = 0;
+    rig_run(&rig, &t, &r);
+    assert_int_equal(r.trials, rig.space.nvalid - 6);
+    rig_close(&rig);
+}
+
 /* ------------------------------------------------------------------------------------------------ the trial log */
 
 static struct trial a_trial(int wp, double ms)
@@ -391,10 +428,10 @@ static void guided_search_goes_on(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hangs_and_crashes_are_trials),      cmocka_unit_test(noise_does_not_add_up),
-        cmocka_unit_test(an_interrupt_keeps_everything),     cmocka_unit_test(t4_stands_for_a_gpu),
-        cmocka_unit_test(log_survives_kills_and_writers),    cmocka_unit_test(guided_search_goes_on),
-        cmocka_unit_test(guided_search_uses_the_prediction),
+        cmocka_unit_test(hangs_and_crashes_are_trials),  cmocka_unit_test(noise_does_not_add_up),
+        cmocka_unit_test(an_interrupt_keeps_everything), cmocka_unit_test(t4_stands_for_a_gpu),
+        cmocka_unit_test(patience_ends_a_search),        cmocka_unit_test(log_survives_kills_and_writers),
+        cmocka_unit_test(guided_search_goes_on),         cmocka_unit_test(guided_search_uses_the_prediction),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

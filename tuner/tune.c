@@ -16,6 +16,7 @@ struct run {
     struct compiled *slots; /* [nconfigs] */
     struct tune_state now;
     struct meter_standing standing;
+    int idle; /* trials since the one that is the best */
 };
 
 static double seconds(void)
@@ -56,11 +57,13 @@ static void close_run(struct run *r)
 static void take(struct run *r, int config, const struct trial *trial)
 {
     double ms = trial->validity == TRIAL_CORRECT ? trial->ms : 0;
+    int best = r->search.best;
     search_report(&r->search, r->index[config], ms);
     if (r->search.best >= 0) {
         r->now.best = r->space->valid[r->search.best];
         r->now.best_ms = r->search.ms[r->search.best];
     }
+    r->idle = r->search.best != best ? 0 : r->idle + 1;
     r->standing.best = r->now.best;
     r->standing.best_ms = r->now.best_ms;
     if (config == r->space->by_default)
@@ -88,6 +91,15 @@ static int take_known(struct run *r, struct err *err)
             r->now.known++;
         }
     }
+    const struct trial *first = NULL; /* as fast as the best; the log has them as they were made */
+    for (int i = 0; i < r->space->nvalid; i++) {
+        const struct trial *t = slot[r->space->valid[i]];
+        if (t && t->validity == TRIAL_CORRECT && t->ms <= r->now.best_ms && (!first || t < first))
+            first = t;
+    }
+    r->idle = 0;
+    for (int i = 0; i < r->space->nvalid; i++)
+        r->idle += first && slot[r->space->valid[i]] > first;
     free(slot);
     return 0;
 }
@@ -132,7 +144,8 @@ int tune_run(struct tune *t, const struct tune_space *space, const double *predi
         r.now.seconds = seconds() - began;
         r.now.stopped = t->stop && *t->stop;
         if (r.now.stopped || (t->max_trials && r.now.trials >= t->max_trials) ||
-            (t->max_seconds > 0 && r.now.seconds >= t->max_seconds))
+            (t->max_seconds > 0 && r.now.seconds >= t->max_seconds) ||
+            (t->patience && r.idle >= t->patience + space->nvalid / 20))
             break;
         status = one_trial(&r, err);
         if (status < 0 && t->stop && *t->stop) { /* the signal ended a wait */
