@@ -1,5 +1,5 @@
-/* The tuner without a GPU: the process that measures on an emulated device whose clock is made up, hangs and crashes in it; search over
- * simulated times; the trial log under a kill and two writers. */
+/* The tuner without a GPU: the process that measures on an emulated device whose clock is made up, hangs and crashes in it; where a
+ * search ends; the trial log under a kill and two writers. */
 #include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
@@ -367,71 +367,12 @@ static void log_survives_kills_and_writers(void **state)
     trials_close(&log);
 }
 
-/* ------------------------------------------------------------------------------------------------ search */
-
-static void guided_search_uses_the_prediction(void **state)
-{
-    enum { SIDE = 20, N = SIDE * SIDE };
-    static long at[N * 2];
-    static double ms[N], predicted[N], none[N], upside_down[N];
-    for (int i = 0; i < N; i++) {
-        double x = i % SIDE - 6, y = i / SIDE - 13; /* the best is at (6, 13); the model is wrong by a slope */
-        at[2 * i] = i % SIDE;
-        at[2 * i + 1] = i / SIDE;
-        ms[i] = i % 7 == 3 ? 0 : 1 + 0.02 * (x * x + y * y);
-        predicted[i] = (1 + 0.02 * (x * x + y * y)) * exp(0.02 * x);
-        upside_down[i] = 1 / predicted[i];
-    }
-    struct {
-        enum search_kind kind;
-        const double *prior;
-        int most;
-    } cases[] = {{SEARCH_GUIDED, predicted, 15},   {SEARCH_GUIDED, none, 60},
-                 {SEARCH_GUIDED, upside_down, 40}, /* worse than none, and found out */
-                 {SEARCH_LOCAL, none, 200},        {SEARCH_RANDOM, none, N},
-                 {SEARCH_EXHAUSTIVE, none, N}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct search s;
-        struct err err = {""};
-        int point;
-        assert_int_equal(search_open(&s, cases[i].kind, N, 2, at, cases[i].prior, 0, 7, &err), 0);
-        while (search_next(&s, 1, &point) == 1) {
-            assert_true(s.ms[point] == 0); /* never the same twice */
-            search_report(&s, point, ms[point]);
-            if (ms[point] > 0 && ms[point] <= 1.05)
-                break;
-        }
-        if (s.measured > cases[i].most)
-            fail_msg("search %zu took %d trials", i, s.measured);
-        search_close(&s);
-    }
-}
-
-/* Past as many trials as the process is fitted to, all of them right and none near the best, it goes on as before. */
-static void guided_search_goes_on(void **state)
-{
-    enum { N = 200, TRIALS = 150 };
-    static long at[N];
-    static double none[N];
-    struct search s;
-    struct err err = {""};
-    int point;
-    for (int i = 0; i < N; i++)
-        at[i] = i;
-    assert_int_equal(search_open(&s, SEARCH_GUIDED, N, 1, at, none, 0, 7, &err), 0);
-    while (s.measured < TRIALS && search_next(&s, 1, &point) == 1)
-        search_report(&s, point, 1 + 0.001 * (point % 7));
-    assert_int_equal(s.measured, TRIALS);
-    search_close(&s);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hangs_and_crashes_are_trials),  cmocka_unit_test(noise_does_not_add_up),
         cmocka_unit_test(an_interrupt_keeps_everything), cmocka_unit_test(t4_stands_for_a_gpu),
         cmocka_unit_test(patience_ends_a_search),        cmocka_unit_test(log_survives_kills_and_writers),
-        cmocka_unit_test(guided_search_goes_on),         cmocka_unit_test(guided_search_uses_the_prediction),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
