@@ -10,7 +10,8 @@
 
 /* Fitted on an H200: that products hold the issue slot, on attn_scores and attn_prefill over 16448 keys; what starts a launch and a block,
  * on attn_scores, and how blocks share (predict_grid.c), on both over 2112; spills (machine.c), on attn_prefill. All per SM and cycle. */
-const char predict_model[] = "weir-predict 4: tile loop on a model of the SM; fitted on H200 prefill/scores, H100 decode";
+const char predict_model[] =
+    "weir-predict 5: tile loop on a model of the SM; fitted on H200 prefill/scores, H100/H200 decode";
 
 /* Between the events around a launch whose data are not in L2: the launch itself, and what first touches cost. */
 #define LAUNCH_US 5.5
@@ -23,7 +24,7 @@ static const struct {
 } models[] = {
     {"attn_prefill", predict_prefill, 0.02, LAUNCH_US},
     {"attn_scores", predict_scores, 0.02, LAUNCH_US},
-    {"attn_decode", predict_decode, 0.1, 0},
+    {"attn_decode", predict_decode, 0.02, 0},
     {"attn_turn", predict_stream, 0.25, LAUNCH_US},
     {"attn_score_reduce", predict_stream, 0.25, LAUNCH_US},
     {"cascade_update", predict_stream, 0.25, LAUNCH_US},
@@ -148,7 +149,7 @@ static void say_why(const struct predict_job *job)
 
 int predict_time(const struct predict_input *in, struct prediction *out, struct err *err)
 {
-    struct predict_job job = {.in = in, .out = out};
+    struct predict_job job = {.in = in, .out = out, .of_peak = BUS_OF_PEAK};
     memset(out, 0, sizeof *out);
     size_t i = model_of(in->spec->kernel);
     if (i == MODELS)
@@ -157,7 +158,7 @@ int predict_time(const struct predict_input *in, struct prediction *out, struct 
         models[i].predict(&job, err) != 0)
         return -1;
     /* What the work needs at the least, however it is done. */
-    out->dram_ms = fmax(out->dram_ms, in->bytes / (BUS_OF_PEAK * in->gpu->dram_gbs) / 1e6);
+    out->dram_ms = fmax(out->dram_ms, in->bytes / (job.of_peak * in->gpu->dram_gbs) / 1e6);
     name_limit(out, out->ms);
     out->ms = fmax(out->ms, out->dram_ms) + models[i].launch_us / 1e3;
     if (!isfinite(out->ms))

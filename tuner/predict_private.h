@@ -21,6 +21,7 @@ struct predict_job {
     int regs, spills; /* a thread, bytes of spills; from the cubin, or estimated */
     bool compiled;    /* they are the cubin's */
     bool simulated;   /* the loop is that of the machine code */
+    double of_peak;   /* of the memory's rate, that the kernel gets at the most */
     struct prediction *out;
 };
 
