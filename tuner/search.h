@@ -40,7 +40,7 @@ int search_next(struct search *s, int want, int *point);
 /* ms 0: it failed. */
 void search_report(struct search *s, int point, double ms);
 
-/* For search_guided.c: what a Gaussian process over log(measured / predicted) makes of every point. */
+/* search_guided.c: what Gaussian processes over log(measured / predicted), and over the times alone, make of every point. */
 int guide_open(struct search *s, struct err *err);
 void guide_close(struct search *s);
 int guide_next(struct search *s, int want, int *point);

@@ -6,8 +6,8 @@
  * and which those are differs from kernel to kernel. So is how far the predictions are to be believed: the process has a line over
  * log(predicted) in it, whose slope says so. But it learns that only where it looks, and it looks where the predictions are good. A search
  * may therefore stay among tiles that are predicted well and are all alike, while the best are of a kind that is predicted badly. So after
- * DOUBT trials every second one goes by a second process, of the times alone, which costs at most twice the trials of the better of the
- * two. Where nothing is predicted there is only that one. */
+ * DOUBT trials every second one goes by a second process, of the times alone: a prediction that misleads then costs about twice the trials
+ * of a search without one, not all of what is predicted well. Where nothing is predicted there is only that process. */
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
