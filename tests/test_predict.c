@@ -261,7 +261,7 @@ static void test_blocks_follow_one_another(void **state)
     (void)state;
     double turns = 10;
     struct predict_grid g = {
-        .blocks = 3, .work = same_work, .user = &turns, .start = 50, .turn = {0, 100}, .resident = 1};
+        .blocks = 3, .work = same_work, .user = &turns, .start = 50, .turn = {0, 100}, .resident = 1, .alike = 0.7};
     assert_float_equal(predict_makespan(&g, 3), 1050, 1e-3);
     assert_float_equal(predict_makespan(&g, 2), 2100, 1e-3);
     assert_float_equal(predict_makespan(&g, 1), 3150, 1e-3);
@@ -274,12 +274,59 @@ static void test_blocks_follow_one_another(void **state)
     g.start = 0;
     g.blocks = 6;
     assert_float_equal(predict_makespan(&g, 2), 3000, 1);
+    /* Those that share all alike end together, and the first to be free takes both places; unless chance lets one of them end sooner. */
+    g.alike = 1;
+    assert_float_equal(predict_makespan(&g, 2), 4000, 1);
+    g.vary = 0.05;
+    double t = predict_makespan(&g, 2);
+    assert_true(t > 2850 && t < 3150);
+    assert_float_equal(predict_makespan(&g, 2), t, 0); /* chance is the same each time */
+    g.alike = 0.7;
+    g.vary = 0;
     /* Those that hide half of each other: never faster than all the time together, never slower than one at a time. */
     g.turn[2] = 150;
     for (g.blocks = 1; g.blocks < 40; g.blocks++) {
-        double t = predict_makespan(&g, 4), rounds = (g.blocks + 3) / 4;
+        double rounds = (g.blocks + 3) / 4;
+        t = predict_makespan(&g, 4);
         assert_true(t >= 10 * 75.0 * g.blocks / 4 - 1e-3 && t >= 10 * 100 - 1e-3 && t <= 10 * 100 * rounds + 1e-3);
     }
+}
+
+/* ---- from the declaration ------------------------------------------------------------------------------------------------ */
+
+static struct prediction predict_chunk(const char *tile, const char *sizes)
+{
+    struct gen_kernel spec;
+    struct gen_gpu gpu;
+    struct gen_param param[PAIRS_MAX];
+    struct pairs params, with;
+    struct prediction p;
+    struct err err = {""};
+    assert_int_equal(pairs_parse(&params, tile, &err), 0);
+    assert_int_equal(pairs_parse(&with, sizes, &err), 0);
+    assert_int_equal(gen_gpu(gen, "h200", &gpu, &err), 0);
+    if (gen_resolve(gen, "attn_prefill", "h200", param, pairs_params(&params, param, 0), &spec, &err) != 0)
+        fail_msg("%s", err.msg);
+    struct predict_input in = {&gpu, &spec, NULL, &with, 0, 0};
+    if (predict_time(&in, &p, &err) != 0)
+        fail_msg("%s", err.msg);
+    return p;
+}
+
+/* The tuner's cache of W = 2048 has runs of 64, 256, 256, 512, 512, 448 and 64 keys: 33 tiles of 64, but 48 of 48, where 44 would hold as
+ * many keys. A chunk of 16 tokens is one more tile of each head; a tile that is not whole costs 0.15 of one more. */
+static void test_runs_begin_a_tile_each(void **state)
+{
+    (void)state;
+    const char *sizes = "tokens=16 held=2112 heads=8 kv_heads=8", *unlike = "tokens=16 held=2111 heads=8 kv_heads=8";
+    struct prediction whole = predict_chunk("d=64 bm=64 bn=64 st=1 wp=4", sizes),
+                      parts = predict_chunk("d=64 bm=64 bn=48 st=1 wp=4", sizes);
+    double per_block = (double)parts.blocks_per_sm / whole.blocks_per_sm;
+    assert_true(per_block > 0.99); /* tensor_ms counts turns, whatever is resident */
+    assert_float_equal(parts.tensor_ms / whole.tensor_ms, 48 * (48 + 7 * 0.15 + 1.15) / (64 * (33 + 1.15)), 1e-9);
+    /* No cascade holds 2111: as many runs as most have, each with half a tile to spare. */
+    assert_float_equal(predict_chunk("d=64 bm=64 bn=64 st=1 wp=4", unlike).tensor_ms / whole.tensor_ms,
+                       (33 + 9 * 0.65 + 1.15) / (33 + 1.15), 1e-9);
 }
 
 /* ---- machine code ------------------------------------------------------------------------------------------------------ */
@@ -328,6 +375,39 @@ static void test_code_has_the_templates_products(void **state)
         assert_int_equal(sass_count(&loop, SASS_SYNC), cases[i].syncs);
         sass_free(&code);
         sass_free(&loop);
+        kernel_free(&k);
+    }
+}
+
+/* Registers are what ptxas takes, most within 20: one more block of a multiprocessor or one less is a third of the time. */
+static void test_registers_are_the_compilers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *kernel, *params;
+    } cases[] = {
+        {"attn_prefill", "d=64 bm=128 bn=64 st=1 wp=4 qr=1"},
+        {"attn_prefill", "d=64 bm=64 bn=64 st=2 wp=4 qr=0 mb=1"},
+        {"attn_prefill", "d=64 bm=64 bn=64 st=2 wp=4 qr=0 mb=4"},
+        {"attn_prefill", "d=64 bm=64 bn=32 st=2 wp=2 qr=0"},
+        {"attn_prefill", "d=128 bm=128 bn=64 st=2 wp=4 qr=0"},
+        {"attn_prefill", "d=128 bm=64 bn=32 st=3 wp=4 qr=1 mb=3"},
+        {"attn_scores", "d=64 mk=2 bq=64 st=2 wp=4"},
+        {"attn_scores", "d=128 mk=2 bq=64 st=3 wp=4"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct kernel k;
+        struct prediction p;
+        struct gen_gpu gpu;
+        struct err err = {""};
+        build(cases[i].kernel, "h200", cases[i].params, &k);
+        assert_int_equal(gen_gpu(gen, "h200", &gpu, &err), 0);
+        struct predict_input in = {&gpu, &k.gen, NULL, NULL, 0, 0};
+        struct predict_job job = {.in = &in, .out = &p};
+        predict_registers(&job);
+        if (abs(job.regs - k.cubin.regs) > 20 || (job.spills > 0) != (k.cubin.spill_store > 8))
+            fail_msg("%s: %d registers, not %d; %d bytes of spills, not %d", k.gen.name, k.cubin.regs, job.regs,
+                     k.cubin.spill_store, job.spills);
         kernel_free(&k);
     }
 }
@@ -413,7 +493,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_what_it_cannot_say),
         cmocka_unit_test(test_the_default_stays_where_nothing_is_told),
         cmocka_unit_test(test_blocks_follow_one_another),
+        cmocka_unit_test(test_runs_begin_a_tile_each),
         cmocka_unit_test(test_code_has_the_templates_products),
+        cmocka_unit_test(test_registers_are_the_compilers),
         cmocka_unit_test(test_a_turn_keeps_the_laws),
         cmocka_unit_test(test_damaged_code),
     };

@@ -65,13 +65,18 @@ static int enqueue(void *user, struct err *err)
     return 0;
 }
 
+int64_t update_bench_at(const struct cascade_params *p)
+{
+    return p->sinks + (2 * cascade_reach(p) / p->span + 4096) / 4096 * 4096 * p->span;
+}
+
 static int put_plans(struct update_bench *c, int *most_nodes, struct err *err)
 {
     struct cascade_plan part = {0};
     struct move_planner m = {0};
     struct cascade_state s;
     int status = -1;
-    c->t = c->p.sinks + (2 * cascade_reach(&c->p) / c->p.span + 4096) / 4096 * 4096 * c->p.span;
+    c->t = update_bench_at(&c->p);
     cascade_state_at(&c->p, c->t, &s);
     if (cascade_plan_init(&part, &c->p, err) != 0 || move_planner_init(&m, &c->p, err) != 0)
         goto done;

@@ -8,10 +8,11 @@
 
 #include "predict_private.h"
 
-/* Fitted on an H200: that products hold the issue slot, on attn_scores and attn_prefill over 16448 keys; what starts a launch and a block,
- * on attn_scores, and how blocks share (predict_grid.c), on both over 2112; spills (machine.c), on attn_prefill. All per SM and cycle. */
+/* Fitted on an H200, whole spaces of attn_prefill and attn_scores, (heads)/(key heads): d=128 24/8 over 2112 and 16448, 32/32 over 2112;
+ * d=64 32/4 over 2112; attn_scores 9/3 over 2112. On them all that is said to be fitted in predict_loop.c, predict_spec.c and machine.c:
+ * what products take, what starts a launch and a block, how blocks share, spills. All per SM and cycle. */
 const char predict_model[] =
-    "weir-predict 5: tile loop on a model of the SM; fitted on H200 prefill/scores, H100/H200 decode";
+    "weir-predict 6: tile loop on a model of the SM; fitted on H200 prefill/scores, H100/H200 decode";
 
 /* Between the events around a launch whose data are not in L2: the launch itself, and what first touches cost. */
 #define LAUNCH_US 5.5

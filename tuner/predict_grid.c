@@ -1,15 +1,11 @@
 /* How the blocks of a launch follow one another: each multiprocessor takes the next block as soon as one of its own ends. Those that share
- * it advance nearly alike, but where several could go on the schedulers favour the older, so that blocks that start together do not end
- * together: their places fall free one by one all over the GPU. When few are left they run at what few can draw. Tails and causal
- * grids, whose blocks differ, come out by themselves. */
+ * it advance nearly alike, but not quite: blocks that start together do not end together, and after a few waves their places fall free
+ * one by one all over the GPU. Where several could go on the schedulers may favour the older (`alike`), and no two blocks are equally
+ * fast (`vary`). When few are left they run at what few can draw. Tails and causal grids, whose blocks differ, come out by themselves. */
 #include "predict_private.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-/* How much of a multiprocessor its blocks share alike; of the rest the oldest takes what it could take alone, the next one what is left of
- * what two can take, and so on. Fitted (H200). */
-static const double alike = 0.7;
 
 static const double little = 1e-6; /* turns, cycles: what rounding leaves */
 
@@ -33,8 +29,11 @@ struct state {
     int sms, next;
 };
 
+/* Of the part that blocks do not share alike the oldest takes what it could take alone, the next one what is left of what two can take,
+ * and so on. */
 static void fill_rates(struct state *s)
 {
+    double alike = s->grid->alike;
     double together[RESIDENT_MAX + 1] = {0}; /* turns a cycle of so many blocks; more blocks never make fewer */
     for (int n = 1; n <= s->grid->resident; n++) {
         together[n] = fmax(n / s->grid->turn[n], together[n - 1]);
@@ -51,10 +50,20 @@ static int turning(const struct processor *p)
     return n;
 }
 
+/* A number of -1..1 that is always the same for a block. */
+static double chance(int block)
+{
+    unsigned h = (unsigned)(block + 1) * 2654435761u;
+    h = (h ^ h >> 15) * 2246822519u;
+    return (h ^ h >> 13) / 2147483648.0 - 1;
+}
+
 static void add_block(struct state *s, struct processor *p)
 {
     const struct predict_grid *g = s->grid;
-    p->block[p->n++] = (struct block){g->start, fmax(g->work(g->user, s->next++), 1e-3)};
+    double turns = g->work(g->user, s->next) * (1 + g->vary * chance(s->next));
+    p->block[p->n++] = (struct block){g->start, fmax(turns, 1e-3)};
+    s->next++;
 }
 
 static void find_end(const struct state *s, struct processor *p)

@@ -5,14 +5,18 @@
 #include <math.h>
 #include <string.h>
 
+#include "bench_update.h"
+
 enum {
     RUNS = 9,          /* of a full cache in four steps: the sinks, and each sub-cache on both sides of its seam */
     L2_CYCLES = 600,   /* a load's way through L2, under load */
     DRAM_CYCLES = 900, /* and from DRAM */
     PIECE_CYCLES =
-        26, /* until a piece comes out of shared memory, as far as nothing hides them; fitted as in predict_spec.c */
-    SYNC_CYCLES = 170,  /* likewise of a turn's barrier, and of filling the pipes behind it */
-    START_CYCLES = 2000 /* a block's own: arguments, runs, results */
+        33, /* until a piece comes out of shared memory, as far as nothing hides them; fitted as in predict_spec.c */
+    SYNC_CYCLES = 170,   /* likewise of a turn's barrier, and of filling the pipes behind it */
+    START_CYCLES = 2000, /* a block's own: arguments, runs, results */
+    FIRST_CYCLES =
+        10000 /* of attn_prefill, beside them: first tiles, whatever waits for DRAM or instructions. Fitted (H200) */
 };
 
 /* Cycles of a turn for 1..resident blocks. The machine code is believed where its loop has as many products as the template's. */
@@ -64,9 +68,37 @@ static void find_latency(struct predict_job *job, double blocks)
 
 struct prefill_work {
     int heads, tokens, bm, bn, tiles; /* tiles of queries */
-    double held_turns;                /* for the held keys, runs' last tiles included */
-    double masked;                    /* what a masked tile costs more, in turns */
+    int runs;                         /* of held keys */
+    double held_turns;                /* for them, runs' last tiles included */
 };
+
+/* How much of a multiprocessor blocks share alike that do nothing but turn; and what part of their time pauses must be for them to share
+ * all of it alike. Fitted (H200). */
+static const double AGED = 0.7, PAUSES = 0.1;
+
+static const double MASKED = 0.15; /* what a masked tile costs more, in turns */
+
+/* Held keys lie in runs that begin a tile each, as in the cache that the tuner times; where there is no cache of that size, in as many as most have. */
+static void find_runs(struct prefill_work *w, double held)
+{
+    struct cascade_params p = cascade_defaults();
+    struct cascade_run run[CASCADE_MAX_RUNS];
+    struct cascade_state state;
+    struct err no_cache;
+    if (held <= 0)
+        return;
+    p.window = (int)held - p.sinks;
+    p.stride = w->tokens;
+    if (cascade_check(&p, &no_cache) != 0) {
+        w->runs = RUNS;
+        w->held_turns = ceil(held / w->bn) + RUNS * (0.5 + MASKED);
+        return;
+    }
+    cascade_state_at(&p, update_bench_at(&p), &state);
+    w->runs = cascade_runs(&p, &state, run);
+    for (int i = 0; i < w->runs; i++)
+        w->held_turns += (run[i].len + w->bn - 1) / w->bn + (run[i].len % w->bn ? MASKED : 0);
+}
 
 /* Turns of a block: heads are the fastest index, the tiles that see most keys come first. */
 static double prefill_turns(const void *user, int block)
@@ -75,14 +107,14 @@ static double prefill_turns(const void *user, int block)
     int tile = w->tiles - 1 - block / w->heads, first = tile * w->bm;
     int end = first + w->bm < w->tokens ? first + w->bm : w->tokens;
     double own = ceil((double)end / w->bn), whole = floor(fmin(first + 1.0, end) / w->bn);
-    return w->held_turns + own + w->masked * (own - whole);
+    return w->held_turns + own + MASKED * (own - whole);
 }
 
 /* A spilled register goes to memory and back once a turn, and is waited for. Fitted (H200). */
 static void add_spills(struct predict_counts *c, int bytes)
 {
     c->shared += bytes / 4 * 2;
-    c->waits += 4 * bytes;
+    c->waits += 6 * bytes;
 }
 
 static struct predict_counts prefill_counts(const struct predict_job *job)
@@ -97,11 +129,12 @@ static struct predict_counts prefill_counts(const struct predict_job *job)
         .shared = 4 * (d / 16 * bn / 16 * 2 + (in_registers ? 0 : mt * d / 16)),
         .sfu = scores,
         .fma = 2.2 * scores + 10,
-        .alu = 1.6 * scores + 30 + 3 * bn * d / 4 / threads,
+        .alu = 1.6 * scores + 50 + 3 * bn * d / 4 / threads,
         .copies = bn * d / 4 / threads,
     };
-    /* Pieces that are asked for too late, and barriers: two with one buffer, each with what a copy lasts longer than half a turn's work. */
-    double late = fmax(0, job->machine.copy_latency - job->machine.tensor * c.tensor / 2);
+    /* Pieces that are asked for too late, and barriers: two with one buffer, each with a part of what a copy lasts longer than half a
+     * turn's work; other blocks hide the rest. */
+    double late = 0.22 * fmax(0, job->machine.copy_latency - job->machine.tensor * c.tensor / 2);
     c.waits = PIECE_CYCLES / pd * (d / 16 + bn / 16) + (st == 1 ? 2 * (SYNC_CYCLES + late) : SYNC_CYCLES);
     add_spills(&c, job->spills);
     return c;
@@ -113,14 +146,13 @@ int predict_prefill(struct predict_job *job, struct err *err)
     if (predict_size(job, "tokens", &tokens, err) || predict_size(job, "held", &held, err) ||
         predict_size(job, "heads", &heads, err) || predict_size(job, "kv_heads", &kv_heads, err))
         return -1;
-    struct predict_grid grid = {.work = prefill_turns, .resident = job->occupancy.blocks};
+    struct predict_grid grid = {.work = prefill_turns, .resident = job->occupancy.blocks, .vary = 0.07};
     struct machine_load load;
     int d = (int)predict_param(job, "d", 0);
     struct prefill_work w = {.heads = (int)heads,
                              .tokens = (int)tokens,
                              .bm = (int)predict_param(job, "bm", 0),
-                             .bn = (int)predict_param(job, "bn", 0),
-                             .masked = 0.15};
+                             .bn = (int)predict_param(job, "bn", 0)};
     w.tiles = (w.tokens + w.bm - 1) / w.bm;
     grid.user = &w;
     grid.blocks = w.heads * w.tiles;
@@ -129,12 +161,15 @@ int predict_prefill(struct predict_job *job, struct err *err)
     fill_turns(job, &counts, false, 1, grid.turn, &load);
     /* Queries are staged anew for each run, and turned where there are runs, four pieces at a time, else one by one. */
     double pieces = (double)predict_param(job, "mt", 1) * d / 16;
-    double staging = held > 0 ? (RUNS + 1) * ceil(pieces / 4) * 1.5 * L2_CYCLES : pieces * L2_CYCLES;
-    w.held_turns = held > 0 ? ceil(held / w.bn) + RUNS * (0.5 + w.masked) : 0;
-    grid.start = START_CYCLES + staging;
+    find_runs(&w, held);
+    double staging = held > 0 ? (w.runs + 1) * ceil(pieces / 4) * 2 * L2_CYCLES : pieces * L2_CYCLES;
+    grid.start = START_CYCLES + FIRST_CYCLES + staging;
     double turns = 0;
     for (int i = 0; i < w.tiles; i++)
         turns += heads * prefill_turns(&w, i * w.heads);
+    /* A block that runs ahead comes to its next run first, and stages queries while the others catch up. */
+    double waiting = grid.start / (grid.start + turns / grid.blocks * grid.turn[grid.resident]);
+    grid.alike = AGED + (1 - AGED) * fmin(1, waiting / PAUSES);
     settle(job, &grid, turns, &load);
     return 0;
 }
@@ -188,7 +223,7 @@ int predict_scores(struct predict_job *job, struct err *err)
     if (predict_size(job, "tokens", &tokens, err) || predict_size(job, "held", &held, err) ||
         predict_size(job, "heads", &heads, err))
         return -1;
-    struct predict_grid grid = {.work = scores_turns, .resident = job->occupancy.blocks};
+    struct predict_grid grid = {.work = scores_turns, .resident = job->occupancy.blocks, .alike = AGED};
     struct machine_load load;
     struct scores_work w = {.heads = (int)heads,
                             .tokens = (int)tokens,

@@ -73,6 +73,8 @@ struct predict_grid {
     const void *user;
     double start;                  /* cycles of a block beside its turns, in which it waits and others go on */
     double turn[RESIDENT_MAX + 1]; /* cycles of a turn with so many blocks on a multiprocessor; [1..resident] */
+    double alike;                  /* how much of a multiprocessor its blocks share alike, 0..1; the rest goes by age */
+    double vary; /* by how much of its turns a block may take longer or shorter than they say, by chance */
     int resident;
 };
 
