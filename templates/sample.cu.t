@@ -31,6 +31,8 @@ DEVICE struct candidate first_of_warp(struct candidate c)
     return c;
 }
 
+% local each = (span + threads - 1) // threads -- logits of a span that a thread takes, all asked for before the first is used
+
 /* The first candidate of each warp of the grid, and the logits as the penalty leaves them. `count` is room for ${span} integers
  * in shared memory. */
 DEVICE void penalise(float *work, struct candidate *firsts, const float *logits, const struct sample_state *state, const int *recent,
@@ -50,8 +52,18 @@ DEVICE void penalise(float *work, struct candidate *firsts, const float *logits,
                     atomic_add_u((unsigned *)&count[recent[i] - from], 1);
             sync_block();
         }
-        for (int i = tid(); i < ${span} && from + i < vocab; i += ${threads}) {
-            struct candidate c = {logits[from + i], from + i};
+        float x[${each}];
+        UNROLL
+        for (int j = 0; j < ${each}; j++) {
+            const int i = tid() + j * ${threads};
+            x[j] = i < ${span} && from + i < vocab ? logits[from + i] : NEG_INF;
+        }
+        UNROLL
+        for (int j = 0; j < ${each}; j++) {
+            const int i = tid() + j * ${threads};
+            struct candidate c = {x[j], from + i};
+            if (i >= ${span} || c.id >= vocab)
+                continue;
             if (c.logit != c.logit)
                 c.logit = NEG_INF;
             if (recents > 0 && count[i] > 0)
@@ -136,15 +148,24 @@ DEVICE int collect(struct candidate *list, unsigned *counter, const float *work,
             if (!(found >> bit & 1))
                 continue;
             const int block = (base + bit) / ${wp}, first = (base + bit) % ${wp} * 32 + lane();
-            for (int from = block * ${span}; from < vocab; from += nbid_x() * ${span})
-                for (int i = from + first; i < min_i(from + ${span}, vocab); i += ${threads}) {
-                    const struct candidate c = {ld_l2_f(&work[i]), i};
-                    if ((double)c.logit < least)
+            for (int from = block * ${span}; from < vocab; from += nbid_x() * ${span}) {
+                float x[${each}];
+                UNROLL
+                for (int j = 0; j < ${each}; j++) {
+                    const int i = first + j * ${threads};
+                    x[j] = i < ${span} && from + i < vocab ? ld_l2_f(&work[from + i]) : NEG_INF;
+                }
+                UNROLL
+                for (int j = 0; j < ${each}; j++) {
+                    const int i = first + j * ${threads};
+                    if (i >= ${span} || from + i >= vocab || (double)x[j] < least)
                         continue;
+                    const struct candidate c = {x[j], from + i};
                     const unsigned at = atomic_add_u(counter, 1);
                     if (at < ${list})
                         list[at] = c;
                 }
+            }
         }
     }
     sync_block();
