@@ -7,11 +7,16 @@ kernel {
     { "t", "data type", values = { "fp16", "bf16" }, default = "bf16" },
   },
   tile = {
-    { "bn", "keys per tile", values = { 16, 32, 48, 64 }, default = 16 },
-    { "wp", "warps per block", values = { 2, 3, 4, 6, 8 }, default = "d > 128 and 2 or 4" },
-    -- As many as leave room for two blocks, but two.
+    -- The defaults make one block fill a multiprocessor: 8 warps, or 6 where heads are large and few query heads share their keys, and
+    -- tiles of 32 keys where there is room for two stages of them. Where there is not even room for 6 warps it is two blocks of 4.
+    { "bn", "keys per tile", values = { 16, 32, 48, 64 },
+      default = "256 * ((g > 4 or d <= 64) and 8 or 6) * (d + 8) + 6144 <= smem_per_block and 32 or 16" },
+    { "wp", "warps per block", values = { 2, 3, 4, 6, 8 },
+      default = "d > 128 and 2 or (g > 4 or d <= 64) and 1024 * (d + 8) + 6144 <= smem_per_block and 8 or \
+                 768 * (d + 8) + 6144 <= smem_per_block and 6 or 4" },
     { "st", "stages of cp.async", values = { 2, 3, 4, 6 },
-      default = "math.max(2, math.min(4, (smem_per_sm // 2 - 6144) // (4 * wp * bn * (d + 8))))" },
+      default = "bn > 16 and 2 or \
+                 math.max(2, math.min(4, ((wp > 4 and smem_per_block or smem_per_sm // 2) - 6144) // (4 * wp * bn * (d + 8))))" },
     { "qr", "turned queries in registers, not read from shared memory for each tile", values = { 0, 1 },
       default = "g > 8 and d > 128 and 0 or 1" },
     { "cg", "groups of copies a tile: 1 its keys and values together, 2 apart, so that products with keys need not wait for values",

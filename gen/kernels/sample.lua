@@ -4,7 +4,7 @@ kernel {
   shape = { { "t", "data type", values = { "fp16", "bf16" }, default = "bf16" } },
   tile = {
     { "wp", "warps", values = { 4, 8, 16, 32 }, default = 16 },
-    { "span", "logits of a block at a time", values = { 512, 1024, 2048 }, default = 2048 },
+    { "span", "logits of a block at a time", values = { 512, 1024, 2048 }, default = 1024 },
   },
   derive = {
     { "list", "2048" }, -- candidates that are sorted; where more are left, ranks are bisected
