@@ -20,25 +20,25 @@ const char predict_model[] =
 /* `tells`: on an H200 the tile that is predicted best of a kernel that only moves memory is by chance better or worse than the default. */
 static const struct {
     const char *kernel;
-    int (*predict)(struct predict_job *job, struct err *err);
+    predict_kernel *predict;
     double tells, launch_us; /* launch_us: 0 where the model's time is with what a launch takes */
 } models[] = {
     {"attn_prefill", predict_prefill, 0.02, LAUNCH_US},
     {"attn_scores", predict_scores, 0.02, LAUNCH_US},
     {"attn_decode", predict_decode, 0.02, 0},
-    {"attn_turn", predict_stream, 0.25, LAUNCH_US},
-    {"attn_score_reduce", predict_stream, 0.25, LAUNCH_US},
-    {"cascade_update", predict_stream, 0.25, LAUNCH_US},
-    {"stream_copy", predict_stream, 0.25, LAUNCH_US},
-    {"matvec", predict_stream, 0.5, LAUNCH_US},
-    {"rms_norm", predict_forward, 0.25, LAUNCH_US},
-    {"swiglu", predict_forward, 0.25, LAUNCH_US},
-    {"add_bias", predict_forward, 0.25, LAUNCH_US},
-    {"dequantise", predict_forward, 0.25, LAUNCH_US},
-    {"embed", predict_forward, 0.25, LAUNCH_US},
-    {"likelihood", predict_forward, 0.25, LAUNCH_US},
-    {"attn_decode_scores", predict_stream, 0.25, LAUNCH_US},
-    {"sample", predict_forward, 0.25, LAUNCH_US},
+    {"attn_turn", predict_turn, 0.25, LAUNCH_US},
+    {"attn_score_reduce", predict_reduce, 0.25, LAUNCH_US},
+    {"cascade_update", predict_update, 0.25, LAUNCH_US},
+    {"stream_copy", predict_copy, 0.25, LAUNCH_US},
+    {"matvec", predict_matvec, 0.5, LAUNCH_US},
+    {"rms_norm", predict_norm, 0.25, LAUNCH_US},
+    {"swiglu", predict_swiglu, 0.25, LAUNCH_US},
+    {"add_bias", predict_bias, 0.25, LAUNCH_US},
+    {"dequantise", predict_dequantise, 0.25, LAUNCH_US},
+    {"embed", predict_embed, 0.25, LAUNCH_US},
+    {"likelihood", predict_likelihood, 0.25, LAUNCH_US},
+    {"attn_decode_scores", predict_token_scores, 0.25, LAUNCH_US},
+    {"sample", predict_sample, 0.25, LAUNCH_US},
 };
 enum { MODELS = sizeof models / sizeof *models };
 

@@ -1,12 +1,11 @@
 /* What a chunk runs beside attention and matrix products. All of it moves memory, and a config changes little but how much is under way. */
 #include <math.h>
-#include <string.h>
 
 #include "predict_private.h"
 #include "runtime/llama_grid.h"
 
 /* A row a block, which is in registers before its sum is known. */
-static int norm(struct predict_job *job, struct err *err)
+int predict_norm(struct predict_job *job, struct err *err)
 {
     double tokens, n = (double)predict_param(job, "n", 4096);
     if (predict_size(job, "tokens", &tokens, err) != 0)
@@ -25,12 +24,12 @@ static int pieces(struct predict_job *job, const char *row, double bytes, struct
     return 0;
 }
 
-static int swiglu(struct predict_job *job, struct err *err)
+int predict_swiglu(struct predict_job *job, struct err *err)
 {
     return pieces(job, "ffn", 32, err);
 }
 
-static int bias(struct predict_job *job, struct err *err)
+int predict_bias(struct predict_job *job, struct err *err)
 {
     return pieces(job, "n", 16, err);
 }
@@ -42,7 +41,7 @@ static double eight(const struct predict_job *job)
 }
 
 /* A thread takes eight weights after eight. */
-static int dequantise(struct predict_job *job, struct err *err)
+int predict_dequantise(struct predict_job *job, struct err *err)
 {
     double elements;
     if (predict_size(job, "elements", &elements, err) != 0)
@@ -52,7 +51,7 @@ static int dequantise(struct predict_job *job, struct err *err)
     return 0;
 }
 
-static int embed(struct predict_job *job, struct err *err)
+int predict_embed(struct predict_job *job, struct err *err)
 {
     double tokens, n = (double)predict_param(job, "n", 4096);
     if (predict_size(job, "tokens", &tokens, err) != 0)
@@ -62,7 +61,7 @@ static int embed(struct predict_job *job, struct err *err)
 }
 
 /* A row a block, launch after launch over the pieces of the vocabulary. */
-static int likelihood(struct predict_job *job, struct err *err)
+int predict_likelihood(struct predict_job *job, struct err *err)
 {
     double tokens, vocab, u = (double)predict_param(job, "u", 1);
     if (predict_size(job, "tokens", &tokens, err) || predict_size(job, "vocab", &vocab, err))
@@ -75,7 +74,7 @@ static int likelihood(struct predict_job *job, struct err *err)
 }
 
 /* All blocks read a span of logits after another; the last one reads what they left and sorts what is in the list. */
-static int sample(struct predict_job *job, struct err *err)
+int predict_sample(struct predict_job *job, struct err *err)
 {
     double vocab, span = (double)predict_param(job, "span", 1024), threads = job->in->spec->threads;
     if (predict_size(job, "vocab", &vocab, err) != 0)
@@ -83,17 +82,4 @@ static int sample(struct predict_job *job, struct err *err)
     double blocks = fmax(1, llama_grid_sample(job->in->spec, (int)vocab, job->in->gpu->sms));
     predict_traffic(job, blocks, 4, 2 + ceil(vocab / (blocks * span)) * ceil(span / threads) + vocab / threads / 8);
     return 0;
-}
-
-int predict_forward(struct predict_job *job, struct err *err)
-{
-    static const struct {
-        const char *kernel;
-        int (*predict)(struct predict_job *job, struct err *err);
-    } all[] = {{"rms_norm", norm}, {"swiglu", swiglu},         {"add_bias", bias}, {"dequantise", dequantise},
-               {"embed", embed},   {"likelihood", likelihood}, {"sample", sample}};
-    size_t i = 0;
-    while (strcmp(all[i].kernel, job->in->spec->kernel) != 0)
-        i++;
-    return all[i].predict(job, err);
 }

@@ -1,8 +1,7 @@
 #ifndef WEIR_PREDICT_PRIVATE_H
 #define WEIR_PREDICT_PRIVATE_H
 
-/* Inside the prediction model: predict.c puts together what predict_loop.c (kernels with a loop over tiles), predict_token.c (one
- * token's attention) and predict_stream.c (kernels that only move memory) say. */
+/* Inside the prediction model: predict.c puts together what the kernels' own models say. */
 
 #include "machine.h"
 #include "predict.h"
@@ -31,18 +30,16 @@ long predict_param(const struct predict_job *job, const char *name, long missing
 /* A run-time size; -1 with *err naming it where it is missing or no positive number (zero is allowed for `held` and `moved`). */
 int predict_size(const struct predict_job *job, const char *name, double *value, struct err *err);
 
-/* attn_prefill, attn_scores. Fill job->out but ms_limit and why. */
-int predict_prefill(struct predict_job *job, struct err *err);
-int predict_scores(struct predict_job *job, struct err *err);
+/* What each says of its kernel: fills job->out but ms_limit and why. */
+typedef int predict_kernel(struct predict_job *job, struct err *err);
 
-/* One token's attention of a layer in a chain of them. */
-int predict_decode(struct predict_job *job, struct err *err);
+predict_kernel predict_prefill, predict_scores; /* kernels with a loop over tiles (predict_loop.c) */
+predict_kernel predict_decode; /* one token's attention of a layer in a chain of them (predict_token.c) */
 
-/* Kernels that move memory and compute next to nothing. */
-int predict_stream(struct predict_job *job, struct err *err);
-
-/* rms_norm, swiglu, add_bias, dequantise, embed, likelihood, sample: such kernels, too (predict_forward.c). */
-int predict_forward(struct predict_job *job, struct err *err);
+/* Kernels that move memory and compute next to nothing (predict_stream.c, predict_forward.c). */
+predict_kernel predict_turn, predict_reduce, predict_copy, predict_matvec, predict_update, predict_token_scores;
+predict_kernel predict_norm, predict_swiglu, predict_bias, predict_dequantise, predict_embed, predict_likelihood,
+    predict_sample;
 
 /* Fills job->out for a kernel of so many blocks, each of whose threads has so many bytes under way, and waits so often for memory that
  * does not come while others wait. */

@@ -3,68 +3,58 @@
 #include "predict_private.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "runtime/attn_grid.h"
 
 static const double DRAM_US = 0.75; /* of a load, with the bus busy */
 
-/* What a thread of such a kernel does. */
-struct stream {
-    double blocks;
-    double bytes_in_flight; /* of a thread, while it waits */
-    double bytes;           /* of the launch */
-    double rounds;          /* waits for memory that follow one another in the longest thread */
-};
-
-static void settle(struct predict_job *job, const struct stream *s)
+/* As predict_traffic, of a launch that moves so many bytes. */
+static void settle(struct predict_job *job, double bytes, double blocks, double bytes_in_flight, double waits)
 {
     const struct gen_gpu *gpu = job->in->gpu;
     struct prediction *p = job->out;
     double room = (double)gpu->sms * job->occupancy.blocks;
-    double resident = fmin(s->blocks, room);
     /* Little's law: what is under way over how long it takes. */
-    double drawn = resident * job->in->spec->threads * s->bytes_in_flight / DRAM_US / 1e3; /* GB/s */
+    double drawn = fmin(blocks, room) * job->in->spec->threads * bytes_in_flight / DRAM_US / 1e3; /* GB/s */
     double rate = fmin(drawn, BUS_OF_PEAK * gpu->dram_gbs);
-    p->waves = s->blocks / room;
-    p->dram_ms = s->bytes / (BUS_OF_PEAK * gpu->dram_gbs) / 1e6;
-    p->ms = s->bytes / rate / 1e6 + s->rounds * DRAM_US / 1e3;
+    p->waves = blocks / room;
+    p->dram_ms = bytes / (BUS_OF_PEAK * gpu->dram_gbs) / 1e6;
+    p->ms = bytes / rate / 1e6 + waits * DRAM_US / 1e3;
 }
 
 void predict_traffic(struct predict_job *job, double blocks, double bytes_in_flight, double waits)
 {
-    settle(job, &(struct stream){blocks, bytes_in_flight, job->in->bytes, waits});
+    settle(job, job->in->bytes, blocks, bytes_in_flight, waits);
 }
 
 /* Tokens' rows and heads: eight elements a thread, all at once. */
-static int turn_stream(struct predict_job *job, struct stream *s, struct err *err)
+int predict_turn(struct predict_job *job, struct err *err)
 {
     double tokens, heads, kv_heads;
     if (predict_size(job, "tokens", &tokens, err) || predict_size(job, "heads", &heads, err) ||
         predict_size(job, "kv_heads", &kv_heads, err))
         return -1;
     double pieces = tokens * (heads + kv_heads) * (double)predict_param(job, "d", 0) / 8;
-    *s = (struct stream){ceil(pieces / job->in->spec->threads), 48, job->in->bytes, 1};
+    predict_traffic(job, ceil(pieces / job->in->spec->threads), 48, 1);
     return 0;
 }
 
-static int reduce_stream(struct predict_job *job, struct stream *s, struct err *err)
+int predict_reduce(struct predict_job *job, struct err *err)
 {
     double tokens, held, heads, cascades;
     if (predict_size(job, "tokens", &tokens, err) || predict_size(job, "held", &held, err) ||
         predict_size(job, "heads", &heads, err) || predict_size(job, "cascades", &cascades, err))
         return -1;
-    *s = (struct stream){ceil((held + tokens) / job->in->spec->threads) * cascades, 4 * heads / fmax(cascades, 1),
-                         job->in->bytes, 2};
+    predict_traffic(job, ceil((held + tokens) / job->in->spec->threads) * cascades, 4 * heads / fmax(cascades, 1), 2);
     return 0;
 }
 
-static int copy_stream(struct predict_job *job, struct stream *s, struct err *err)
+int predict_copy(struct predict_job *job, struct err *err)
 {
     double n, u = (double)predict_param(job, "u", 1);
     if (predict_size(job, "n", &n, err))
         return -1;
-    *s = (struct stream){ceil(n / (job->in->spec->threads * u)), 16 * u, job->in->bytes, 1};
+    predict_traffic(job, ceil(n / (job->in->spec->threads * u)), 16 * u, 1);
     return 0;
 }
 
@@ -83,7 +73,7 @@ static double quants_us(const struct predict_job *job, double work, double resid
 }
 
 /* Warps with chunks of rows under way; the wait for the inputs, their preparation and the last sums are latencies. */
-static int matvec_stream(struct predict_job *job, struct stream *s, struct err *err)
+int predict_matvec(struct predict_job *job, struct err *err)
 {
     double rows;
     if (predict_size(job, "rows", &rows, err))
@@ -94,12 +84,12 @@ static int matvec_stream(struct predict_job *job, struct stream *s, struct err *
     double flight = (double)((predict_param(job, "st", 2) - 1) * predict_param(job, "stage_bytes", 512)) / 32;
     double bus_us = job->in->bytes * uneven / (BUS_OF_PEAK * job->in->gpu->dram_gbs) / 1e3;
     double behind = fmax(0, quants_us(job, work, resident) - bus_us); /* what the bus does not hide */
-    *s = (struct stream){resident, flight, job->in->bytes * uneven, 3 + behind / DRAM_US};
+    settle(job, job->in->bytes * uneven, resident, flight, 3 + behind / DRAM_US);
     return 0;
 }
 
 /* A thread walks its tree of slots, some at a time; before it the winners are found, behind it the scores move. */
-static int update_stream(struct predict_job *job, struct stream *s, struct err *err)
+int predict_update(struct predict_job *job, struct err *err)
 {
     double tokens, moved, kv_heads;
     if (predict_size(job, "tokens", &tokens, err) || predict_size(job, "moved", &moved, err) ||
@@ -111,13 +101,13 @@ static int update_stream(struct predict_job *job, struct stream *s, struct err *
     double spans = fmax(1, tokens / b), trees = spans,
            nodes = (spans + moved / b) / trees; /* a tree has one slot that a token fills */
     double columns = d * b / 4 / sl, items = ceil(tpb * columns / threads);
-    *s = (struct stream){ceil(trees / tpb) * sl * kv_heads, 16 * fmin(u, nodes) * 3, job->in->bytes,
-                         4 + ceil(tpb * nodes / (threads / 32)) + 2 * items * ceil(nodes / u)};
+    predict_traffic(job, ceil(trees / tpb) * sl * kv_heads, 16 * fmin(u, nodes) * 3,
+                    4 + ceil(tpb * nodes / (threads / 32)) + 2 * items * ceil(nodes / u));
     return 0;
 }
 
 /* A thread's rows of all heads, some rows at once; runs and scores are asked for before. */
-static int token_scores_stream(struct predict_job *job, struct stream *s, struct err *err)
+int predict_token_scores(struct predict_job *job, struct err *err)
 {
     double keys, cascades, layers, u = (double)predict_param(job, "u", 1), r = (double)predict_param(job, "r", 1);
     if (predict_size(job, "keys", &keys, err) || predict_size(job, "cascades", &cascades, err) ||
@@ -125,25 +115,6 @@ static int token_scores_stream(struct predict_job *job, struct stream *s, struct
         return -1;
     double slices = attn_decode_slices(job->in->spec, job->in->gpu->sms, (int)(cascades * layers), (int)keys);
     double rows = ceil(keys / slices), rounds = ceil(rows / (u * job->in->spec->threads));
-    *s = (struct stream){slices * cascades * layers, 4 * u * fmin(r, 16), job->in->bytes, 1 + rounds * ceil(r / 16)};
+    predict_traffic(job, slices * cascades * layers, 4 * u * fmin(r, 16), 1 + rounds * ceil(r / 16));
     return 0;
-}
-
-int predict_stream(struct predict_job *job, struct err *err)
-{
-    static const struct {
-        const char *kernel;
-        int (*stream)(struct predict_job *job, struct stream *s, struct err *err);
-    } streams[] = {
-        {"attn_turn", turn_stream},        {"attn_score_reduce", reduce_stream},        {"stream_copy", copy_stream},
-        {"cascade_update", update_stream}, {"attn_decode_scores", token_scores_stream}, {"matvec", matvec_stream}};
-    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
-        if (!strcmp(streams[i].kernel, job->in->spec->kernel)) {
-            struct stream s;
-            if (streams[i].stream(job, &s, err) != 0)
-                return -1;
-            settle(job, &s);
-            return 0;
-        }
-    return err_set(err, "%s: the prediction model does not know this kernel", job->in->spec->kernel);
 }
