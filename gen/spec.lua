@@ -6,6 +6,8 @@
 --     name  = "attn_decode",
 --     about = "one query token against a part of the held keys",       one line, for --list and the emitted header
 --     template = "attn_decode.cu.t",                                   in templates/; this is the default
+--     wgmma = { shared = "bn", registers = "d" },                      it has products of warpgroups (templates/wgmma_cuda.cu.t) of
+--                                                                      so many columns, with a in shared memory and in registers
 --     shape = {                                                        what is computed, in the order of the name
 --       { "d", "head dimension", values = head_dims },                 the list below
 --       { "g", "query heads per key head", min = 1, max = 16 },
@@ -39,6 +41,7 @@
 --
 -- The template defines one KERNEL(${name}, ${threads}, ${min_blocks}). Its environment: all of the above, `kernel`, `name`, and
 -- math, string, table, ipairs, tostring, tonumber, select, assert, error. There is no pairs: its order is not fixed.
+-- A kernel with products of warpgroups is compiled for the GPU's own architecture (sm_90a): its cubin runs on no other.
 
 local template = use("gen/template.lua")
 local gpus = use("gen/gpus.lua")
@@ -88,6 +91,7 @@ end
 local FIELDS = {
   name = "string", about = "string", template = "string", shape = "table", tile = "table", derive = "table",
   launch = "table", limits = "table", args = "table", bytes = "string", flops = "string", check = "string",
+  wgmma = "table",
 }
 local PARAM_FIELDS = { values = "table", min = "number", max = "number", default = true, only = "string" }
 
@@ -129,7 +133,7 @@ local function check_declaration(file, wanted, k)
   k.shape, k.tile, k.derive, k.limits = k.shape or {}, k.tile or {}, k.derive or {}, k.limits or {}
   k.args = k.args or {}
   if not (k.launch and k.launch.threads) then fail("%s: launch says no threads", file) end
-  local seen = { threads = true, smem = true, min_blocks = true, name = true, kernel = true, include = true }
+  local seen = { threads = true, smem = true, min_blocks = true, name = true, kernel = true, include = true, wgmma = true }
   for _, group in ipairs { "shape", "tile", "derive" } do
     for _, p in ipairs(k[group]) do check_param(file, group, p, seen) end
   end
@@ -294,7 +298,11 @@ function M.resolve(kernel, gpu_name, given, brief)
     if math.type(v) ~= "integer" or v < 0 then fail("%s: launch.%s is %s", where, name, tostring(v)) end
     values[name] = v
   end
-  local arch = "sm_" .. gpu.sm
+  local arch = "sm_" .. gpu.sm .. (k.wgmma and "a" or "")
+  values.wgmma = k.wgmma and 1 or 0
+  for _, name in ipairs(k.wgmma and { "shared", "registers" } or {}) do
+    values[name .. "_n"] = evaluate(where .. ": wgmma." .. name, k.wgmma[name], values)
+  end
   local spec = { kernel = k, gpu = gpu, values = values, arch = arch, name = not brief and M.name_of(k, values, arch) or "" }
   values.kernel, values.name = k.name, spec.name
   spec.broken, spec.why = broken_limit({ name = k.name, limits = M.common_limits }, values, brief)

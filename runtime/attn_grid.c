@@ -1,6 +1,18 @@
 #include "attn_grid.h"
 
+#include <string.h>
+
 #include "gen/gen.h"
+
+const char *attn_prefill_kernel(int sm, int d)
+{
+    return sm == 90 && (d == 64 || d == 128) ? "attn_prefill_wgmma" : "attn_prefill";
+}
+
+bool attn_kernel_serves(const char *kernel, int sm, int d)
+{
+    return strncmp(kernel, "attn_prefill", strlen("attn_prefill")) != 0 || !strcmp(kernel, attn_prefill_kernel(sm, d));
+}
 
 static int between(int x, int lo, int hi)
 {

@@ -1,9 +1,18 @@
 #ifndef WEIR_ATTN_GRID_H
 #define WEIR_ATTN_GRID_H
 
-/* How many blocks a decode step's kernels are launched with: for everyone who launches them. Any number gives a right result. */
+/* For everyone who launches the kernels of attention: which serves a chunk, and how many blocks a decode step's are launched with (any
+ * number gives a right result). */
+
+#include <stdbool.h>
 
 struct gen_kernel;
+
+/* The kernel of a chunk's attention on a GPU of compute capability sm with heads of d elements: attn_prefill, or where there are products
+ * of warpgroups attn_prefill_wgmma, which makes the same of the same arguments. */
+const char *attn_prefill_kernel(int sm, int d);
+/* Whether a model on that GPU may launch the kernel: false for the one of these two that it does not. */
+bool attn_kernel_serves(const char *kernel, int sm, int d);
 
 /* Splits of attn_decode for up to `keys` held keys: as many as fill the GPU once with so many blocks a multiprocessor, each of at least
  * 64 keys. */

@@ -7,6 +7,7 @@
 
 #include "../tuner/tune_session.h"
 #include "../tuner/tune_shapes.h"
+#include "attn_grid.h"
 #include "backend_cuda.h"
 #include "cmd.h"
 #include "tune_show.h"
@@ -46,7 +47,8 @@ static int find_problems(struct autotune *a, const struct model *m, const struct
     if (n < 0 || wisdom_open(&w, s->gen, s->gpu, cmd_say, err) != 0)
         return -1;
     for (int i = 0; i < n; i++)
-        if (strcmp(all[i].kernel, "stream_copy") != 0 && !is_known(w, &all[i])) /* no model runs that one */
+        if (strcmp(all[i].kernel, "stream_copy") != 0 && /* no model runs that one */
+            attn_kernel_serves(all[i].kernel, s->facts.sm, m->shape.head_dim) && !is_known(w, &all[i]))
             a->problem[a->n++] = all[i];
     wisdom_close(w);
     return 0;

@@ -285,7 +285,10 @@ static int want_kernels(struct cuda_backend *c, struct err *err)
     if (k[CK_BIAS] > 0 && cuda_kernels_size(s, k[CK_BIAS], "n", c->qkv, err) != 0)
         return -1;
     k[CK_TURN] = cuda_kernels_want(s, err, "attn_turn", "d=%d t=%s", d, t);
-    k[CK_PREFILL] = cuda_kernels_want(s, err, "attn_prefill", "d=%d t=%s", d, t);
+    k[CK_PREFILL] = cuda_kernels_want(s, err, attn_prefill_kernel(c->dev.facts.sm, d), "d=%d t=%s", d, t);
+    if (!c->dev.facts.sm &&
+        cuda_kernels_want(s, err, attn_prefill_kernel(90, d), "d=%d t=%s", d, t) < 0) /* a list for any GPU */
+        return -1;
     k[CK_SCORES] = cuda_kernels_want(s, err, "attn_scores", "d=%d t=%s", d, t);
     k[CK_REDUCE] = cuda_kernels_want(s, err, "attn_score_reduce", "reduce=%s", reduce);
     k[CK_UPDATE] = cuda_kernels_want(s, err, "cascade_update", "d=%d b=%d t=%s", d, c->p.span, t);

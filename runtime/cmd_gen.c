@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "aside.h"
+#include "attn_grid.h"
 #include "cascade_options.h"
 #include "cmd.h"
 #include "given_params.h"
@@ -150,6 +151,17 @@ static int params_for(struct gen_command *c, const struct job *job, int gpu, str
     return pairs_params(&c->tuned.config, out, n);
 }
 
+/* Whether a job of --all is done for a GPU with the parameters that are its: of kernels that do the same for a model the one that serves
+ * there, and without a model both where they can run. */
+static bool serves(const struct gen_command *c, const struct job *job, int sm, const struct gen_param *p, int n)
+{
+    int d = 0;
+    for (int i = 0; i < n; i++)
+        if (!strcmp(p[i].name, "d"))
+            d = atoi(p[i].value);
+    return !c->all || attn_kernel_serves(job->kernel, sm, d) || (!job->shape && !strcmp(job->kernel, "attn_prefill"));
+}
+
 /* Writes <folder>/<name><suffix>, whole or not at all. */
 static int write_file(const char *folder, const char *name, const char *suffix, const void *data, size_t bytes,
                       struct err *err)
@@ -256,8 +268,11 @@ static int run(struct gen_command *c, struct err *err)
             for (int j = 0; j < c->ngpus; j++) {
                 const char *kernel = c->job[i].kernel, *gpu = c->gpu_name[j];
                 struct err one = {""};
-                if ((n = params_for(c, &c->job[i], j, p, err)) < 0)
+                struct gen_gpu facts;
+                if ((n = params_for(c, &c->job[i], j, p, err)) < 0 || gen_gpu(c->gen, gpu, &facts, err) != 0)
                     return CMD_USAGE;
+                if (!serves(c, &c->job[i], facts.sm, p, n))
+                    continue;
                 if (pass == 0 && gen_check(c->gen, kernel, gpu, p, n, err) != 0)
                     return CMD_USAGE;
                 if (pass == 1 && c->job[i].shape)

@@ -8,6 +8,7 @@
 #include "../tuner/formats.h"
 #include "../tuner/tune_session.h"
 #include "../tuner/tune_shapes.h"
+#include "attn_grid.h"
 #include "backend_cuda.h"
 #include "cascade_options.h"
 #include "cmd.h"
@@ -61,11 +62,22 @@ static bool wanted(const struct tune_command *c, const char *kernel)
     return c->nwords == 0 && !(c->predict && !strcmp(kernel, "matvec"));
 }
 
+/* Whether the GPU has the problem's kernel, and a model launches it there; attn_prefill runs on all, and is tuned where it is named.
+ * attn_prefill_wgmma has no prediction, so that has to be asked for. */
+static bool serves(const struct tune_command *c, const struct tune_problem *p)
+{
+    if (c->nwords > 0 && !strcmp(p->kernel, "attn_prefill"))
+        return true;
+    if (c->nwords == 0 && c->predict && !strcmp(p->kernel, "attn_prefill_wgmma"))
+        return false;
+    return attn_kernel_serves(p->kernel, c->session.facts.sm, (int)pairs_long(&p->shape, "d", 0));
+}
+
 /* Those of `some` that are wanted and not there yet; n < 0: an error was in the way. */
 static int add_some(struct tune_command *c, const struct tune_problem *some, int n, struct err *err)
 {
     for (int i = 0; i < n; i++) {
-        bool there = !wanted(c, some[i].kernel);
+        bool there = !wanted(c, some[i].kernel) || !serves(c, &some[i]);
         for (int j = 0; j < c->nproblems && !there; j++)
             there = tune_problem_equal(&c->problem[j], &some[i]);
         if (there)

@@ -26,8 +26,9 @@ DEVICE int nbid_x(void) { return (int)gridDim.x; }
 DEVICE int nbid_y(void) { return (int)gridDim.y; }
 DEVICE int nbid_z(void) { return (int)gridDim.z; }
 
-/* The block's dynamic shared memory, aligned to 128 bytes. */
-extern __shared__ __align__(128) unsigned char smem_bytes[];
+% local smem_align = wgmma == 1 and 1024 or 128
+/* The block's dynamic shared memory, aligned to ${smem_align} bytes. */
+extern __shared__ __align__(${smem_align}) unsigned char smem_bytes[];
 DEVICE unsigned char *smem(void) { return smem_bytes; }
 DEVICE unsigned smem_address(const void *p)
 {
@@ -256,4 +257,7 @@ DEVICE void grid_wait(void) { asm volatile("griddepcontrol.wait;" ::: "memory");
 % else
 DEVICE void grid_launch_next(void) {}
 DEVICE void grid_wait(void) {}
+% end
+% if wgmma == 1 then
+% include "wgmma_cuda.cu.t"
 % end

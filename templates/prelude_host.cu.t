@@ -147,3 +147,6 @@ extern unsigned emu_atomic_meet_u(unsigned *p, unsigned v, const char *at);
 #define atomic_meet_u(p, v) emu_atomic_meet_u(p, v, EMU_AT)
 #define grid_launch_next() ((void)0)
 #define grid_wait() ((void)0)
+% if wgmma == 1 then
+% include "wgmma_host.cu.t"
+% end

@@ -94,6 +94,11 @@ static unsigned blocks(int n, long tile)
     return (unsigned)((n + tile - 1) / tile);
 }
 
+static bool by_warpgroups(const struct kit *kit)
+{
+    return kit->prefill || (kit->tile_of && !strcmp(kit->tile_of, "attn_prefill_wgmma"));
+}
+
 static const char *const reduction_names[] = {"mean", "max", "median"};
 
 static void prefill_run(struct kit *kit, struct prefill *c)
@@ -105,8 +110,8 @@ static void prefill_run(struct kit *kit, struct prefill *c)
     snprintf(params, sizeof params, "d=%d t=%s", c->d, c->type ? "bf16" : "fp16");
     kit_kernel(kit, &turn, "attn_turn", params);
     snprintf(params, sizeof params, "d=%d t=%s %s", c->d, c->type ? "bf16" : "fp16",
-             c->prefill_tile ? c->prefill_tile : "");
-    kit_kernel(kit, &prefill, "attn_prefill", params);
+             c->prefill_tile && !by_warpgroups(kit) ? c->prefill_tile : "");
+    kit_kernel(kit, &prefill, by_warpgroups(kit) ? "attn_prefill_wgmma" : "attn_prefill", params);
     snprintf(params, sizeof params, "d=%d t=%s %s", c->d, c->type ? "bf16" : "fp16",
              c->scores_tile ? c->scores_tile : "");
     kit_kernel(kit, &scores, "attn_scores", params);
@@ -281,6 +286,8 @@ static void prefill_check(const struct prefill *c)
 
 static void prefill_case(struct kit *kit, struct prefill c, int64_t t)
 {
+    if (by_warpgroups(kit) && c.d != 64 && c.d != 128)
+        return;
     prefill_open(kit, &c, t);
     bool emulator = strcmp(kit->dev.kind, "emu") == 0; /* small shapes run on GPUs, too */
     uint64_t before = emulator ? emu_get_stats(&kit->dev).ldmatrix_conflicts : 0;
@@ -458,4 +465,32 @@ void prefill_is_deterministic(void **state)
     free(o);
     free(sums);
     prefill_close(&c);
+}
+
+/* The kernel with products of warpgroups makes the same. */
+static void with_warpgroups(void **state, CMUnitTestFunction run)
+{
+    struct kit *kit = KIT(state);
+    if (kit->dev.facts.sm != 90)
+        skip();
+    kit->prefill = "attn_prefill_wgmma";
+    run(state);
+}
+
+void prefill_wgmma_every_shape(void **state)
+{
+    with_warpgroups(state, prefill_every_shape);
+}
+
+void prefill_wgmma_ragged_edges(void **state)
+{
+    with_warpgroups(state, prefill_ragged_edges);
+}
+
+void prefill_wgmma_values(void **state)
+{
+    with_warpgroups(state, prefill_positions_as_they_are);
+    with_warpgroups(state, prefill_large_scores);
+    with_warpgroups(state, prefill_nan_stays_in_its_row);
+    with_warpgroups(state, prefill_is_deterministic);
 }

@@ -24,6 +24,7 @@ struct kit {
      * dimension to take. NULL, NULL, 0: defaults, all. */
     const char *tile_of, *tile;
     int only_d;
+    const char *prefill; /* the kernel of a chunk's attention; NULL: attn_prefill */
 };
 
 /* Ends a case early where there is no device. */

@@ -24,7 +24,7 @@ check() {
     fi
 }
 test=$1 all=0 small=--small
-for case in copy_every_length decode_reductions prefill_ragged_edges update_every_shape llama_embed llama_rms_norm llama_matvec_quants llama_likelihood sample_greedy; do
+for case in copy_every_length decode_reductions prefill_ragged_edges prefill_wgmma_ragged_edges update_every_shape llama_embed llama_rms_norm llama_matvec_quants llama_likelihood sample_greedy; do
     for kind in memcheck racecheck synccheck initcheck; do
         check $kind $case "$([ $kind = initcheck ] && echo '--check-api-memory-access no')" &
         all=$((all + 1))

@@ -222,7 +222,8 @@ static void test_exchange(void **state)
     } with[] = {{"attn_decode", "wp=2 st=3"},
                 {"attn_decode_scores", "wp=2"},
                 {"matvec", "wp=2"},
-                {"attn_prefill", "bm=32 wp=2"}};
+                {"attn_prefill", "bm=32 wp=2"},
+                {"attn_prefill_wgmma", "wg=1 bn=64 mb=2"}}; /* one of the two */
     struct tiny_model t = small_model();
     struct cascade_params p = small_cascade();
     struct model m;

@@ -95,6 +95,31 @@ static const struct plant {
      "instead of"},
     {"attn_prefill", prefill_every_shape, "outputs read before all lanes have written theirs",
      "    sync_warp();\n    NO_UNROLL", 0, "    NO_UNROLL", "race"},
+    {"attn_prefill_wgmma", prefill_every_shape, "copies that are not published", "fence_async();\n    for", 0, "for",
+     "fence_async"},
+    {"attn_prefill_wgmma", prefill_every_shape, "no wait for the copies", "cp_async_wait(0);", 0, "", "cp.async"},
+    {"attn_prefill_wgmma", prefill_every_shape, "a stage that is not waited for",
+     "sync_named(full_barrier(stage, group()), FULL_THREADS);", 0, "", NULL},
+    {"attn_prefill_wgmma", prefill_every_shape, "a stage that is filled while it is read",
+     "sync_named(free_barrier(stage), FREE_THREADS);", 0, "", NULL},
+    {"attn_prefill_wgmma", prefill_every_shape, "a stage that is never free", "arrive_named(free_barrier(stage)", 0,
+     "if (0) arrive_named(free_barrier(stage)", "for ever"},
+    {"attn_prefill_wgmma", prefill_every_shape, "no wait for the scores", "wgmma_wait(1);", 0, "", "under way"},
+    {"attn_prefill_wgmma", prefill_every_shape, "no wait for the values", "wgmma_wait(0);", 1, "", "under way"},
+    {"attn_prefill_wgmma", prefill_every_shape, "registers of a product that are not published", "wgmma_begin();", 1,
+     "", "wgmma_begin"},
+    {"attn_prefill_wgmma", prefill_every_shape, "queries that are not published", "fence_async();\n}", 0, "}",
+     "fence_async"},
+    {"attn_prefill_wgmma", prefill_every_shape, "the next run's queries where this one's are", "Q_BYTES - here, ", 0,
+     "here, ", NULL},
+    {"attn_prefill_wgmma", prefill_every_shape, "tiles written without the swizzle", "(piece ^ row) % 8 << 4", 0,
+     "piece % 8 << 4", "instead of"},
+    {"attn_prefill_wgmma", prefill_every_shape, "the edge of a tile off by one", "min_i(valid,", 0, "min_i(valid + 1,",
+     NULL},
+    {"attn_prefill_wgmma", prefill_every_shape, "a query that sees the key after its own", "+ r + 1) - c", 0,
+     "+ r + 2) - c", "instead of"},
+    {"attn_prefill_wgmma", prefill_every_shape, "a product that only one warp comes to", "wgmma_begin();", 1,
+     "wgmma_begin(); if (warp() == 0) { start_scores(s, queries, 0); wgmma_wait(0); wgmma_begin(); }", "wgmma"},
     {"attn_scores", prefill_every_shape, "the barrier behind the places", "sync_block();", 0, "", NULL},
     {"attn_scores", prefill_every_shape, "the barrier behind the queries", "sync_block(); /* the tile", 0, "/*", NULL},
     {"attn_scores", prefill_every_shape, "a wait for one group too few", "cp_async_wait(1);", 0, "cp_async_wait(2);",
@@ -141,6 +166,7 @@ static const struct emu_case tiles[] = {
     {.tile_of = "attn_decode", .tile = "bn=16 wp=2 st=2"},
     {.tile_of = "attn_decode_scores", .tile = "wp=4"},
     {.tile_of = "attn_prefill", .tile = "bm=64 bn=32 st=1 wp=2 qr=0 pd=1 mb=1"},
+    {.tile_of = "attn_prefill_wgmma", .tile = "wg=1 bn=64 st=2 mb=2", .sm = 90},
     {.tile_of = "attn_scores", .tile = "mk=2 bq=32 st=3 wp=2 pd=1 mb=1"},
     {.tile_of = "cascade_update", .tile = "wp=2 sl=1 u=4"},
     {.tile_of = "matvec", .tile = "r=1 u=1 cb=8 wp=4 sk=4 st=2"},
@@ -173,7 +199,7 @@ static int run_plant(int job, void *arg, struct err *err)
     c.run = p->run;
     c.schedule = (enum emu_schedule)(i % NSCHEDULES);
     c.seed = (uint64_t)i;
-    c.sm = 80;
+    c.sm = c.sm ? c.sm : 80;
     c.only_d = 64;
     c.plant_in = p->kernel;
     c.plant = p->from;

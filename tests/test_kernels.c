@@ -40,6 +40,7 @@ static const struct covered {
     {"attn_decode_scores", decode_every_shape, {"r", "16"}, {0}},
     {"attn_turn", prefill_every_shape, {"t", "bf16"}, {0}},
     {"attn_prefill", prefill_every_shape, {"t", "bf16"}, {0}},
+    {"attn_prefill_wgmma", prefill_every_shape, {"t", "bf16"}, {0}},
     {"attn_scores", prefill_every_shape, {"t", "bf16"}, {0}},
     {"attn_score_reduce", prefill_reductions, {"reduce", "mean"}, {0}},
     {"cascade_update", update_every_shape, {"b", "8"}, {0}},
@@ -181,7 +182,7 @@ static void only_the_prelude_is_exchanged(void **state)
                 p[strcmp(p[0].name, "t") == 0 ? 0 : n++] = (struct gen_param){"t", type ? "bf16" : "fp16"};
             if (gen_has_param(g, covered[i].kernel, "d", &err))
                 p[n++] = (struct gen_param){"d", "128"};
-            if (gen_render(g, covered[i].kernel, "a100", p, n, &k, &err) != 0 || gen_host_text(g, &k, &text, &err) != 0)
+            if (gen_render(g, covered[i].kernel, "h100", p, n, &k, &err) != 0 || gen_host_text(g, &k, &text, &err) != 0)
                 fail_msg("%s", err.msg);
             const char *a = strstr(k.source, begin), *b = strstr(text, begin);
             const char *a_end = strstr(k.source, end), *b_end = strstr(text, end);
@@ -214,7 +215,8 @@ int main(int argc, char **argv)
             (struct CMUnitTest){.name = cases[i].name, .test_func = report, .initial_state = (void *)(intptr_t)test};
         for (int s = sanitized_step(2) > 1 ? EMU_RANDOM : 0; s < NSCHEDULES && fnmatch(pattern, cases[i].name, 0) == 0;
              s++)
-            add_job(cases[i].name, cases[i].test_func, s, 80, test)->only_faults = s != EMU_RANDOM;
+            add_job(cases[i].name, cases[i].test_func, s, strstr(cases[i].name, "wgmma") ? 90 : 80, test)->only_faults =
+                s != EMU_RANDOM;
     }
     for (int i = 0; i < NCOVERED; i++) {
         int test = FIXED + NCASES + i;

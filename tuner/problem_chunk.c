@@ -39,6 +39,7 @@ static const struct {
     int part;
 } parts[] = {{"attn_turn", CHUNK_TURN},
              {"attn_prefill", CHUNK_PREFILL},
+             {"attn_prefill_wgmma", CHUNK_PREFILL},
              {"attn_scores", CHUNK_SCORES},
              {"attn_score_reduce", CHUNK_REDUCE}};
 

@@ -20,6 +20,7 @@ static const struct {
 } tuned[] = {
     {"matvec", "rows"},
     {"attn_decode", "keys kv_heads"},
+    {"attn_prefill_wgmma", "tokens held heads kv_heads"},
     {"attn_prefill", "tokens held heads kv_heads"},
     {"attn_scores", "tokens held heads kv_heads"},
     {"attn_turn", "tokens heads kv_heads"},

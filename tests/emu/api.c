@@ -41,15 +41,31 @@ void emu_sync_warp(const char *at)
     run_wait(run_thread(), WAIT_SYNC_WARP, at);
 }
 
-void emu_sync_named(int id, int threads, const char *at)
+static void meet(enum wait wait, int id, int threads, const char *at)
 {
     struct thread *t = run_thread();
     if (id < 1 || id >= MAX_BARRIERS || threads <= 0 || threads % WARP != 0)
-        run_fail(at, NULL, "sync_named(%d, %d): the barrier must be 1 to %d, its threads whole warps", id, threads,
-                 MAX_BARRIERS - 1);
+        run_fail(at, NULL, "%s(%d, %d): the barrier must be 1 to %d, its threads whole warps", wait_name(wait), id,
+                 threads, MAX_BARRIERS - 1);
     t->arg = id;
     t->arg2 = threads;
-    run_wait(t, WAIT_SYNC_NAMED, at);
+    run_wait(t, wait, at);
+}
+
+void emu_sync_named(int id, int threads, const char *at)
+{
+    meet(WAIT_SYNC_NAMED, id, threads, at);
+}
+
+void emu_arrive_named(int id, int threads, const char *at)
+{
+    meet(WAIT_ARRIVE_NAMED, id, threads, at);
+}
+
+void emu_fence_async(void)
+{
+    struct run *r = emu_run;
+    r->fence_at[r->current] = ++r->fences;
 }
 
 static unsigned exchange(enum wait wait, unsigned v, int arg, const char *at)

@@ -46,6 +46,16 @@ void emu_ldmatrix(unsigned *r, const void *row, int matrices, int trans, const c
 void emu_mma(float *c, const unsigned *a, const unsigned *b, int bf16, const char *at);
 unsigned emu_atomic_add_u(unsigned *p, unsigned v, const char *at);
 
+/* Products of a warpgroup (templates/wgmma_host.cu.t): c[n / 2] of this lane; a in registers, or NULL and at a_at; b at b_at, by rows of k
+ * where a is in registers, else by rows of n. Descriptors as the GPU's. */
+void emu_arrive_named(int id, int threads, const char *at);
+void emu_fence_async(void);
+void emu_wgmma_begin(const char *at);
+void emu_wgmma_commit(const char *at);
+void emu_wgmma_wait(int n, const char *at);
+void emu_wgmma(float *c, int n, const unsigned *a, unsigned long long a_at, unsigned long long b_at, int add, int bf16,
+               const char *at);
+
 /* A fence, and an atomic add between two of them. */
 void emu_fence_device(void);
 unsigned emu_atomic_meet_u(unsigned *p, unsigned v, const char *at);

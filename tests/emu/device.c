@@ -357,6 +357,7 @@ static void emu_close(struct device *dev)
         munmap(e->map, MAP_BYTES);
     free(r->smem_state);
     free(r->smem_cell);
+    free(r->smem_order);
     free(r->reads);
     free(e->cache);
     free(e->cc);
@@ -407,10 +408,11 @@ int device_emu_open(struct device *dev, const struct emu_options *options, struc
     e->cc = strdup(pick_cc(o.cc));
     r->smem_state = err_calloc(SMEM_MAX / 2, 1, "history of shared memory", &why);
     r->smem_cell = err_calloc(SMEM_MAX / 2, sizeof *r->smem_cell, "history of shared memory", &why);
+    r->smem_order = err_calloc(SMEM_MAX / 2, sizeof *r->smem_order, "history of shared memory", &why);
     e->map = mmap(NULL, MAP_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (e->map == MAP_FAILED)
         e->map = NULL;
-    if (!e->cache || !e->cc || !r->smem_state || !r->smem_cell || !e->map) {
+    if (!e->cache || !e->cc || !r->smem_state || !r->smem_cell || !r->smem_order || !e->map) {
         err_set(&why, "out of memory: emulator");
         goto fail;
     }

@@ -30,6 +30,9 @@ enum wait {
     WAIT_SYNC_WARP,
     WAIT_SYNC_BLOCK,
     WAIT_SYNC_NAMED,
+    WAIT_ARRIVE_NAMED,
+    WAIT_WGMMA,
+    WAIT_WGMMA_WAIT,
 };
 
 struct copy { /* one cp.async under way */
@@ -44,8 +47,10 @@ struct thread {
     unsigned value, result; /* shuffles and votes */
     int arg;                /* source lane, mask or distance; barrier number; number of 8x8 matrices */
     int arg2;               /* threads of a named barrier; 1: transposed; 1: bf16 */
-    void *out;              /* c of mma, r of ldmatrix: on the thread's own stack */
-    const void *in, *in2;   /* a and b of mma, row address of ldmatrix */
+    void *out;              /* c of mma and wgmma, r of ldmatrix: on the thread's own stack */
+    const void *in, *in2;   /* a and b of mma, a of wgmma or NULL, row address of ldmatrix */
+    uint64_t a_at, b_at;    /* wgmma: the descriptors of what is in shared memory */
+    bool add;               /* wgmma: c += */
     struct copy *copies;    /* [ncopies], oldest group first */
     int ncopies, copies_cap;
     unsigned group; /* number of the group that the next cp.async joins */
@@ -58,6 +63,11 @@ struct warp {
     /* Vector clock [MAX_WARPS]: clock[v] = first epoch of warp v that is not known to be over. clock[own] is the warp's current
      * epoch; it advances at sync_warp and at barriers. */
     uint32_t clock[MAX_WARPS];
+};
+
+struct barrier { /* a named one: who counted in without waiting */
+    int threads;
+    uint32_t clock[MAX_WARPS]; /* what they know, and have done */
 };
 
 /* Address and time of an access, for the race detector: epoch 22 bits, warp 5, lane 5. 0 is no access. */
@@ -88,6 +98,8 @@ struct run {
     struct thread thread[MAX_THREADS];
     int current; /* thread that runs, or -1 */
     bool opened; /* a barrier has just let its warps go on */
+    struct barrier barrier[MAX_BARRIERS];
+    uint32_t fences, fence_at[MAX_THREADS]; /* fence_async: how many there were; a thread's last one, 0 none */
     /* machine */
     struct fibers *fibers;
     const unsigned char *stacks;
@@ -96,6 +108,7 @@ struct run {
     unsigned char *smem;           /* [SMEM_MAX] */
     unsigned char *smem_state;     /* [SMEM_MAX / 2] bits: 1, 2 byte written; 4 cp.async under way */
     struct shared_cell *smem_cell; /* [SMEM_MAX / 2] */
+    uint32_t *smem_order;          /* [SMEM_MAX / 2] `fences` at the last write */
     stamp *reads;                  /* [SMEM_MAX / 2][nwarps] */
     size_t reads_cap;
     bool races; /* look for races and unwritten memory */
@@ -125,6 +138,14 @@ struct thread *run_thread(void);
 int warp_perform(struct run *r, int w);
 const char *wait_name(enum wait w);
 
+/* wgmma.c: products of warpgroups. All four warps of warp w's group wait in one: -1 after run_report. */
+void wgmma_begin_block(struct run *r);
+int wgmma_perform(struct run *r, int w);
+/* All lanes of warp w wait for groups of products; the warp's products that are over then are in their registers. */
+int wgmma_wait(struct run *r, int w);
+/* Whether warp w has products under way. */
+bool wgmma_under_way(const struct run *r, int w);
+
 /* shadow.c: what each byte of shared and device memory has been through. */
 enum access { READ = 0, WRITE = 1, ATOMIC = 2 };
 struct place { /* where the access stands in the code */
@@ -136,6 +157,8 @@ void shadow_begin_block(struct run *r);
 void shadow_access(const void *p, size_t bytes, enum access kind, struct place where);
 /* The same for the row that lane t of a warp collective reads; -1 after run_report. */
 int shadow_read_row(struct run *r, int t, const void *p, size_t bytes, const char *at);
+/* The same for 16 bytes that a product of a warpgroup reads: those who wrote them have fenced. */
+int shadow_read_async(struct run *r, int t, const void *p, const char *at);
 /* A cp.async to 16 bytes of shared memory begins, or has been waited for. */
 void shadow_copy_begin(void *p, struct place where);
 void shadow_copy_end(void *p);

@@ -110,7 +110,7 @@ static int check_together(struct run *r, int w)
                        wait_name(a->wait), i, wait_name(b->wait), b->at);
             return -1;
         }
-        if (a->wait == WAIT_SYNC_NAMED && (b->arg != a->arg || b->arg2 != a->arg2)) {
+        if ((a->wait == WAIT_SYNC_NAMED || a->wait == WAIT_ARRIVE_NAMED) && (b->arg != a->arg || b->arg2 != a->arg2)) {
             run_report(r, w * WARP + first, a->at,
                        "waits at barrier %d for %d threads, lane %d of its warp at barrier %d for %d", a->arg, a->arg2,
                        i, b->arg, b->arg2);
@@ -132,17 +132,44 @@ static void release(struct run *r, uint32_t warps)
         }
 }
 
+/* What those who counted in at a barrier knew and had done is known to the warps that wait there. */
+static void learn(struct run *r, struct barrier *b, uint32_t warps)
+{
+    for (int w = 0; w < r->nwarps; w++)
+        for (int v = 0; v < r->nwarps && (warps >> w & 1); v++)
+            r->warp[w].clock[v] = b->clock[v] > r->warp[w].clock[v] ? b->clock[v] : r->warp[w].clock[v];
+    memset(b, 0, sizeof *b);
+}
+
+/* Warp w counts in at a named barrier, and goes on. */
+static void count_in(struct run *r, int w)
+{
+    struct barrier *b = &r->barrier[r->thread[w * WARP].arg];
+    struct warp *wp = &r->warp[w];
+    wp->clock[w]++;
+    b->threads += wp->lanes;
+    for (int v = 0; v < r->nwarps; v++)
+        b->clock[v] = wp->clock[v] > b->clock[v] ? wp->clock[v] : b->clock[v];
+    for (int i = 0; i < wp->lanes; i++)
+        r->thread[w * WARP + i].wait = WAIT_NONE;
+}
+
 /* Warp w has come to a barrier of the block; opens it when it was the last. -1 after a report. */
 static int arrive(struct run *r, int w)
 {
     struct thread *t = &r->thread[w * WARP];
-    bool named = t->wait == WAIT_SYNC_NAMED;
+    bool only_counts = t->wait == WAIT_ARRIVE_NAMED, named = only_counts || t->wait == WAIT_SYNC_NAMED;
+    enum wait wait = only_counts ? WAIT_SYNC_NAMED : t->wait;
+    struct barrier *b = named ? &r->barrier[t->arg] : NULL;
     uint32_t waiting = 0;
     int threads = 0;
-    r->warp[w].waits = true;
+    if (only_counts)
+        count_in(r, w);
+    else
+        r->warp[w].waits = true;
     for (int v = 0; v < r->nwarps; v++) {
         struct thread *o = &r->thread[v * WARP];
-        if (!r->warp[v].waits || o->wait != t->wait || (named && o->arg != t->arg))
+        if (!r->warp[v].waits || o->wait != wait || (named && o->arg != t->arg))
             continue;
         if (named && o->arg2 != t->arg2) {
             run_report(r, w * WARP, t->at, "waits at barrier %d for %d threads, warp %d waits there for %d", t->arg,
@@ -157,8 +184,42 @@ static int arrive(struct run *r, int w)
         waiting |= 1u << v;
         threads += r->warp[v].lanes;
     }
-    if (threads == (named ? t->arg2 : (int)r->threads))
+    if (threads + (b ? b->threads : 0) == (named ? t->arg2 : (int)r->threads)) {
         release(r, waiting);
+        if (b)
+            learn(r, b, waiting);
+    }
+    return 0;
+}
+
+/* Warp w has come to a product of its warpgroup; does it when all four are there. -1 after a report. */
+static int arrive_at_product(struct run *r, int w)
+{
+    int first = w / 4 * 4;
+    struct thread *t = &r->thread[w * WARP];
+    if (first + 4 > r->nwarps || r->warp[w].lanes < WARP) {
+        run_report(r, w * WARP, t->at, "a product of a warpgroup that has not four warps");
+        return -1;
+    }
+    r->warp[w].waits = true;
+    for (int v = first; v < first + 4; v++) {
+        struct thread *o = &r->thread[v * WARP];
+        if (!r->warp[v].waits)
+            return 0;
+        if (o->wait != WAIT_WGMMA || strcmp(o->at, t->at) != 0) {
+            run_report(r, w * WARP, t->at, "divergent: it waits in wgmma, warp %d of its warpgroup in %s at %s", v,
+                       wait_name(o->wait), o->at);
+            return -1;
+        }
+    }
+    if (wgmma_perform(r, w) != 0)
+        return -1;
+    r->opened = true;
+    for (int v = first; v < first + 4; v++) {
+        r->warp[v].waits = false;
+        for (int i = 0; i < WARP; i++)
+            r->thread[v * WARP + i].wait = WAIT_NONE;
+    }
     return 0;
 }
 
@@ -212,10 +273,16 @@ static int step_warp(struct run *r, int w)
     switch (r->thread[w * WARP].wait) {
     case WAIT_EXIT:
         wp->ended = true;
-        return 0;
+        if (!wgmma_under_way(r, w))
+            return 0;
+        run_report(r, w * WARP, NULL, "it ends with products under way");
+        return -1;
     case WAIT_SYNC_BLOCK:
     case WAIT_SYNC_NAMED:
+    case WAIT_ARRIVE_NAMED:
         return arrive(r, w);
+    case WAIT_WGMMA:
+        return arrive_at_product(r, w);
     default:
         return warp_perform(r, w);
     }
@@ -243,6 +310,9 @@ static int run_block(struct run *r)
     r->stats.blocks++;
     shadow_begin_block(r);
     order_begin_block();
+    wgmma_begin_block(r);
+    memset(r->barrier, 0, sizeof r->barrier);
+    memset(r->fence_at, 0, sizeof r->fence_at);
     for (int w = 0; w < r->nwarps; w++) {
         struct warp *wp = &r->warp[w];
         int left = (int)r->threads - w * WARP;

@@ -81,6 +81,7 @@ static bool check_shared_cell(struct run *r, int t, size_t i, enum access kind)
     }
     c->write = kind == ATOMIC ? now | MULTI_BIT : now;
     c->readers = 0;
+    r->smem_order[i] = r->fences;
     return true;
 }
 
@@ -224,6 +225,23 @@ int shadow_read_row(struct run *r, int t, const void *p, size_t bytes, const cha
     return r->failed ? -1 : 0;
 }
 
+int shadow_read_async(struct run *r, int t, const void *p, const char *at)
+{
+    if (shadow_read_row(r, t, p, 16, at) != 0)
+        return -1;
+    size_t first = (size_t)((const unsigned char *)p - r->smem) / 2;
+    for (size_t i = first; r->races && i < first + 8; i++) {
+        int writer = stamp_thread(r->smem_cell[i].write & ~(stamp)MULTI_BIT);
+        if (r->fence_at[writer] <= r->smem_order[i]) {
+            run_report(r, t, at,
+                       "a product reads byte %zu of shared memory, which thread %d wrote with no fence_async behind it",
+                       2 * i, writer);
+            return -1;
+        }
+    }
+    return 0;
+}
+
 void shadow_copy_begin(void *p, struct place where)
 {
     struct run *r = emu_run;
@@ -242,5 +260,6 @@ void shadow_copy_end(void *p)
     for (int k = 0; k < 8; k++) {
         r->smem_cell[i + (size_t)k].write = make_stamp(r, r->current);
         r->smem_cell[i + (size_t)k].readers = 0;
+        r->smem_order[i + (size_t)k] = r->fences;
     }
 }

@@ -23,6 +23,9 @@ const char *wait_name(enum wait w)
         [WAIT_SYNC_WARP] = "sync_warp",
         [WAIT_SYNC_BLOCK] = "sync_block",
         [WAIT_SYNC_NAMED] = "sync_named",
+        [WAIT_ARRIVE_NAMED] = "arrive_named",
+        [WAIT_WGMMA] = "wgmma",
+        [WAIT_WGMMA_WAIT] = "wgmma_wait",
     };
     return name[w];
 }
@@ -145,6 +148,9 @@ int warp_perform(struct run *r, int w)
     case WAIT_ALL:
     case WAIT_BALLOT:
         vote(t, lanes);
+        break;
+    case WAIT_WGMMA_WAIT:
+        rc = wgmma_wait(r, w);
         break;
     case WAIT_SYNC_WARP:
         r->warp[w].clock[w]++;
