@@ -62,14 +62,19 @@ static bool wanted(const struct tune_command *c, const char *kernel)
     return c->nwords == 0 && !(c->predict && !strcmp(kernel, "matvec"));
 }
 
-/* Whether the GPU has the problem's kernel, and a model launches it there; attn_prefill runs on all, and is tuned where it is named.
- * attn_prefill_wgmma has no prediction, so that has to be asked for. */
+/* Without measuring: GPUs that are not here, or a log. */
+static bool is_offline(const struct tune_command *c)
+{
+    return c->predict || c->validate || c->report || c->replay || c->export;
+}
+
+/* Whether the GPU has the problem's kernel, and a model launches it there. attn_prefill runs on all GPUs: where another kernel serves it is
+ * tuned if it is named, and what is said without measuring is about it, since there is no prediction of attn_prefill_wgmma. */
 static bool serves(const struct tune_command *c, const struct tune_problem *p)
 {
-    if (c->nwords > 0 && !strcmp(p->kernel, "attn_prefill"))
-        return true;
-    if (c->nwords == 0 && c->predict && !strcmp(p->kernel, "attn_prefill_wgmma"))
-        return false;
+    bool mma = !strcmp(p->kernel, "attn_prefill"), wgmma = !strcmp(p->kernel, "attn_prefill_wgmma");
+    if (c->nwords > 0 ? mma : is_offline(c) && (mma || wgmma))
+        return mma;
     return attn_kernel_serves(p->kernel, c->session.facts.sm, (int)pairs_long(&p->shape, "d", 0));
 }
 
@@ -299,7 +304,7 @@ static int run(struct tune_command *c, struct err *err)
     snprintf(names, sizeof names, "%s", c->gpu ? c->gpu : "");
     for (char *name = strtok_r(names, ",", &save); name && ngpus < GPUS_MAX; name = strtok_r(NULL, ",", &save))
         gpu[ngpus++] = name;
-    bool offline = c->predict || c->validate || c->report || c->replay || c->export, measures = !c->list && !offline;
+    bool offline = is_offline(c), measures = !c->list && !offline;
     struct tune_offline o = {.gen = c->gen, .fixed = &c->fixed};
     if (!measures && ngpus == 0 && !c->validate) {
         gpu[ngpus++] = "a6000";

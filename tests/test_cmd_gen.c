@@ -255,7 +255,16 @@ static void all_of_a_model(void **state)
     assert_non_null(strstr(text, "/* attn_decode_scores__r4_max__"));
     assert_non_null(strstr(text, "/* attn_decode__d64_g2_fp16__"));
     assert_non_null(strstr(text, "/* attn_score_reduce__max__"));
+    assert_non_null(strstr(text, "/* attn_prefill__d64_fp16__"));
+    assert_null(strstr(text, "attn_prefill_wgmma"));
     assert_null(strstr(text, "axpy"));
+    free(text);
+    snprintf(line, sizeof line, "gen --all -m %s --gpu h200 --stdout",
+             path); /* the kernel of a chunk's attention there */
+    assert_int_equal(command(f, cmd_gen, line, &text, &err), CMD_OK);
+    assert_non_null(strstr(text, "/* attn_prefill_wgmma__d64_"));
+    assert_non_null(strstr(text, "target  sm_90a"));
+    assert_null(strstr(text, "/* attn_prefill__"));
     free(text);
 }
 

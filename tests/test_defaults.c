@@ -19,7 +19,10 @@ static const struct shape {
     const char *kernel;
     struct gen_param also; /* the value that leaves the fewest registers */
     int first;             /* of the dimensions: smaller ones are far from the limit */
-} shapes[] = {{"attn_prefill", {"t", "bf16"}, 0}, {"attn_scores", {"t", "bf16"}, 0}, {"attn_decode", {"g", "8"}, 4}};
+} shapes[] = {{"attn_prefill", {"t", "bf16"}, 0},
+              {"attn_prefill_wgmma", {"t", "bf16"}, 0},
+              {"attn_scores", {"t", "bf16"}, 0},
+              {"attn_decode", {"g", "8"}, 4}};
 
 enum { GPUS = sizeof gpus / sizeof *gpus, DIMS = sizeof dims / sizeof *dims, SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -28,7 +31,9 @@ static int compile(int i, void *arg, struct err *err)
 {
     const struct shape *s = &shapes[i / DIMS / GPUS];
     const struct gen_param params[] = {{"d", dims[i / GPUS % DIMS]}, s->also};
-    if (i / GPUS % DIMS < s->first)
+    if (i / GPUS % DIMS < s->first || (!strcmp(s->kernel, "attn_prefill_wgmma") &&
+                                       (strcmp(gpus[i % GPUS], "h200") != 0 ||
+                                        (strcmp(dims[i / GPUS % DIMS], "64") && strcmp(dims[i / GPUS % DIMS], "128")))))
         return 0;
     struct kernel_cache cache;
     struct kernel k;
@@ -75,6 +80,9 @@ static void refused_by_name(void **state)
         {"attn_prefill", "a6000", {{"d", "128"}, {"bn", "64"}, {"st", "4"}, {"mb", "1"}}, "restriction 'smem'"},
         {"attn_prefill", "a100", {{"d", "128"}, {"bm", "64"}, {"wp", "8"}}, "restriction 'warp_rows'"},
         {"attn_prefill", "a100", {{"d", "256"}, {"bm", "128"}}, "restriction 'registers'"},
+        {"attn_prefill_wgmma", "a100", {{"d", "128"}, {"wg", "1"}, {"bn", "64"}}, "restriction 'hopper'"},
+        {"attn_prefill_wgmma", "h200", {{"d", "80"}}, "restriction 'panels'"},
+        {"attn_prefill_wgmma", "h200", {{"d", "128"}, {"bn", "176"}, {"mb", "2"}}, "restriction 'smem'"},
         {"attn_scores", "a6000", {{"d", "256"}, {"bq", "128"}, {"mb", "1"}}, "restriction 'smem'"},
     };
     struct gen *g;

@@ -16,16 +16,26 @@
 #include "tuner/problem.h"
 #include "tuner/wisdom_write.h"
 
-static int open_bench(void **state)
+static int open_bench_on(void **state, int sm)
 {
     struct bench *b = calloc(1, sizeof *b);
     struct err err = {""};
     bench_init(b);
-    if (device_emu_open(&b->dev, &(struct emu_options){.only_faults = true, .sm = 90}, &err) != 0 ||
-        gen_open(&b->gen, NULL, &err) != 0 || gen_gpu(b->gen, "sm_90", &b->gpu, &err) != 0)
+    if (device_emu_open(&b->dev, &(struct emu_options){.only_faults = true, .sm = sm}, &err) != 0 ||
+        gen_open(&b->gen, NULL, &err) != 0 || gen_gpu(b->gen, sm == 90 ? "sm_90" : "sm_80", &b->gpu, &err) != 0)
         fail_msg("%s", err.msg);
     *state = b;
     return 0;
+}
+
+static int open_bench(void **state)
+{
+    return open_bench_on(state, 80);
+}
+
+static int open_bench_on_hopper(void **state)
+{
+    return open_bench_on(state, 90);
 }
 
 static int close_bench(void **state)
@@ -72,7 +82,6 @@ static void right_kernels_pass(void **state)
         const char *kernel, *shape, *sizes, *tile;
     } cases[] = {
         {"attn_prefill", "d=64 t=bf16", "tokens=40 held=128 heads=2 kv_heads=1", "bm=64 bn=32 wp=4"},
-        {"attn_prefill_wgmma", "d=64 t=bf16", "tokens=40 held=128 heads=2 kv_heads=1", "wg=1 bn=80 mb=2"},
         {"attn_scores", "d=64 t=fp16", "tokens=40 held=128 heads=2 kv_heads=1", "mk=1 bq=32 st=2"},
         {"attn_turn", "d=64 t=bf16", "tokens=40 heads=2 kv_heads=1", "wp=2"},
         {"attn_score_reduce", "reduce=mean", "tokens=40 held=128 heads=2 cascades=1", "wp=2"},
@@ -313,17 +322,35 @@ static void a_forward_chain_is_as_inference_launches_it(void **state)
     }
 }
 
+/* Both kernels of a chunk's attention, where a GPU has both; at full size each is compared with the one that serves there. */
+static void both_chunk_kernels_pass(void **state)
+{
+    struct bench *b = *state;
+    static const char *const kernels[][2] = {{"attn_prefill_wgmma", "wg=1 bn=80 mb=2"},
+                                             {"attn_prefill", "bm=64 bn=32"}};
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
+        struct tune_problem what = make(kernels[i][0], "d=64 t=bf16", "tokens=40 held=128 heads=2 kv_heads=1");
+        struct problem *p;
+        struct err err = {""};
+        if (problem_open(&p, b, &what, &err) != 0)
+            fail_msg("%s", err.msg);
+        assert_true(error_of(b, p, kernels[i][1], false) <= 1);
+        assert_true(error_of(b, p, kernels[i][1], true) <= 1);
+        problem_close(p);
+    }
+}
+
 /* A bench runs a kernel with wisdom's tile, as inference does, but for what --set gives; and says so. */
 static void bench_takes_wisdom(void **state)
 {
     struct bench *b = *state;
-    struct wisdom_file head = {.sm = 90, .gpu = "h200"};
+    struct wisdom_file head = {.sm = 80, .gpu = "a100-80"};
     struct wisdom_entry e = {.kernel = "stream_copy", .ms = 1, .measured = "2026-01-02"};
     struct kernel k;
     struct err err = {""};
     char folder[] = "/tmp/weir-bench-XXXXXX", path[64], command[64];
     assert_non_null(mkdtemp(folder));
-    snprintf(path, sizeof path, "%s/h200.json", folder);
+    snprintf(path, sizeof path, "%s/a100-80.json", folder);
     setenv("WEIR_WISDOM", folder, 1);
     if (pairs_parse(&e.shape, "t=bf16", &err) != 0 || pairs_parse(&e.sizes, "n=1000", &err) != 0 ||
         pairs_parse(&e.config, "wp=16 u=8", &err) != 0 || wisdom_file_add(path, &head, &e, 1, &err) != 0 ||
@@ -338,7 +365,7 @@ static void bench_takes_wisdom(void **state)
         assert_int_equal(gen_value(&k.gen, "u"), 8);
         kernel_free(&k);
     }
-    if (!strstr(b->note, "wp16_u8__sm90 (wisdom of") || !strstr(b->note, "wp4_u8__sm90 (--set; else wisdom of"))
+    if (!strstr(b->note, "wp16_u8__sm80 (wisdom of") || !strstr(b->note, "wp4_u8__sm80 (--set; else wisdom of"))
         fail_msg("%s", b->note);
     snprintf(command, sizeof command, "rm -rf %s", folder);
     assert_int_equal(system(command), 0);
@@ -348,6 +375,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(right_kernels_pass, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(both_chunk_kernels_pass, open_bench_on_hopper, close_bench),
         cmocka_unit_test_setup_teardown(a_token_is_a_chain_of_layers, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(bench_takes_wisdom, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(a_wrong_product_is_refused, open_bench, close_bench),
