@@ -87,9 +87,10 @@ static int launch(struct device *dev, struct device_kernel *kernel, const struct
     if (!graph.capturing)
         return graph.inner.launch(dev, kernel, l, err);
     struct step *s = add(LAUNCH);
-    const struct known *k = graph.known;
+    const struct known *k =
+        graph.known + graph.kernels - 1; /* the last first: one that was unloaded may have lain there before */
     while (k->kernel != kernel)
-        k++;
+        k--;
     s->kernel = k;
     s->launch = *l;
     for (int i = 0; i < k->args; i++)
