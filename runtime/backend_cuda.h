@@ -249,8 +249,6 @@ int cuda_decode_run(struct cuda_backend *c, struct err *err);
 
 /* backend_cuda_sample.c: as struct backend's pick. */
 int cuda_pick(struct cuda_backend *c, struct sampler *s, int row, int32_t *id, struct err *err);
-/* Floats of pick_work. */
-size_t cuda_pick_work(const struct cuda_backend *c);
 
 /* y = w x for one token: y half, fp32, or fp32 added to, as the linear's kernels were made; norm_weight 0 where they do not norm. */
 int cuda_matvec(struct cuda_backend *c, const struct cuda_linear *l, devptr x, devptr y, devptr norm_weight,

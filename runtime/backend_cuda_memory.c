@@ -97,7 +97,7 @@ static void list_decode(struct cuda_backend *c, struct buffers *b)
     double heads = s->heads;
     want(b, &c->packet_at, (double)c->packet_bytes, 1);
     want(b, &c->pick_at, 1, sizeof *c->pick);
-    want(b, &c->pick_work, (double)cuda_pick_work(c), sizeof(float));
+    want(b, &c->pick_work, (double)llama_sample_room(c->shape->vocab), sizeof(float));
     want(b, &c->part_o, heads * c->most_splits * s->head_dim, sizeof(float));
     want(b, &c->part_ml, heads * c->most_splits * 2, sizeof(float));
     want(b, &c->met, s->kv_heads, sizeof(unsigned));

@@ -4,11 +4,6 @@
 #include "backend_cuda.h"
 #include "llama_grid.h"
 
-size_t cuda_pick_work(const struct cuda_backend *c)
-{
-    return 2 * (size_t)c->shape->vocab + 8192;
-}
-
 int cuda_pick(struct cuda_backend *c, struct sampler *s, int row, int32_t *id, struct err *err)
 {
     struct device *dev = &c->dev;

@@ -45,3 +45,8 @@ unsigned llama_grid_sample(const struct gen_kernel *k, int vocab, int sms)
     most = most < sms ? most : sms;
     return (unsigned)(spans < most ? spans : most);
 }
+
+size_t llama_sample_room(int vocab)
+{
+    return 2 * (size_t)vocab + 8192;
+}

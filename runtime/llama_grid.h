@@ -28,7 +28,8 @@ int llama_vocab_rows(int vocab, int stride);
 /* fp32 numbers of that memory. */
 size_t llama_logit_room(int vocab, int stride);
 
-/* sample: blocks for all logits at once, as far as its scratch memory goes. */
+/* sample: blocks for all logits at once, as far as its scratch memory goes; and the fp32 numbers of that. */
 unsigned llama_grid_sample(const struct gen_kernel *k, int vocab, int sms);
+size_t llama_sample_room(int vocab);
 
 #endif

@@ -12,10 +12,6 @@ extern void emu_arrive_named(int id, int threads, const char *at);
 #define wgmma_wait(n) emu_wgmma_wait(n, EMU_AT)
 #define settle(x) ((void)(x))
 #define wgmma_arrived(x, count) ((void)0)
-DEVICE u64 wgmma_operand(const void *p, unsigned panel)
-{
-    return (u64)(1u << 30 | 1024 >> 4) << 32 | (panel >> 4 & 0x3fff) << 16 | (smem_address(p) >> 4 & 0x3fff);
-}
-DEVICE u64 wgmma_further(u64 operand, unsigned bytes) { return operand + (bytes >> 4); }
+% include "wgmma_operand.cu.t"
 #define wgmma_shared(c, a, b, add) emu_wgmma((float *)(c), ${shared_n}, 0, a, b, add, ${t == "bf16" and 1 or 0}, EMU_AT)
 #define wgmma_registers(c, a, b) emu_wgmma((float *)(c), ${registers_n}, a, 0, b, 1, ${t == "bf16" and 1 or 0}, EMU_AT)

@@ -52,7 +52,8 @@ static void stream_case(struct kit *kit, const struct stream *s)
         sample_state_accept(&state, recent, id, s->vocab);
     }
     devptr token = kit_put(kit, NULL, 4), at = kit_put(kit, &state, sizeof state),
-           held = kit_put(kit, recent, ring * sizeof *recent), work = kit_put(kit, NULL, (2 * vocab + 8192) * 4);
+           held = kit_put(kit, recent, ring * sizeof *recent),
+           work = kit_put(kit, NULL, llama_sample_room(s->vocab) * 4);
     unsigned grid = s->grid ? s->grid : llama_grid_sample(&k.gen, s->vocab, kit->dev.facts.sms);
     int count = s->vocab;
     for (int step = 0; step < s->steps; step++) {

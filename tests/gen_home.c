@@ -120,3 +120,21 @@ int gen_fixture_close(void **state)
     free(f);
     return 0;
 }
+
+struct gen *own_gen;
+
+int own_gen_open(void **state)
+{
+    struct err err = {""};
+    (void)state;
+    if (gen_open(&own_gen, NULL, &err) != 0)
+        fail_msg("%s", err.msg);
+    return 0;
+}
+
+int own_gen_close(void **state)
+{
+    (void)state;
+    gen_close(own_gen);
+    return 0;
+}

@@ -30,4 +30,9 @@ struct gen_fixture {
 int gen_fixture_open(void **state);
 int gen_fixture_close(void **state);
 
+/* A generator of the project's own files, for all tests of a program: the group's set-up and tear-down. */
+extern struct gen *own_gen;
+int own_gen_open(void **state);
+int own_gen_close(void **state);
+
 #endif

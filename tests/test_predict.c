@@ -11,30 +11,13 @@
 
 #include <cmocka.h>
 
+#include "gen_home.h"
 #include "runtime/kernel.h"
 #include "tuner/machine.h"
 #include "tuner/predict.h"
 #include "tuner/predict_private.h"
 #include "tuner/predict_space.h"
 #include "tuner/space.h"
-
-static struct gen *gen;
-
-static int open_gen(void **state)
-{
-    struct err err = {""};
-    (void)state;
-    if (gen_open(&gen, NULL, &err) != 0)
-        fail_msg("%s", err.msg);
-    return 0;
-}
-
-static int close_gen(void **state)
-{
-    (void)state;
-    gen_close(gen);
-    return 0;
-}
 
 static const struct {
     const char *kernel, *shape, *sizes;
@@ -64,7 +47,8 @@ static void open_space(struct tune_space *s, int problem, const char *gpu)
     struct err err = {""};
     snprintf(p.kernel, sizeof p.kernel, "%s", problems[problem].kernel);
     if (pairs_parse(&p.shape, problems[problem].shape, &err) != 0 ||
-        pairs_parse(&p.sizes, problems[problem].sizes, &err) != 0 || tune_space_open(s, gen, gpu, &p, NULL, &err) != 0)
+        pairs_parse(&p.sizes, problems[problem].sizes, &err) != 0 ||
+        tune_space_open(s, own_gen, gpu, &p, NULL, &err) != 0)
         fail_msg("%s", err.msg);
 }
 
@@ -187,8 +171,8 @@ static void test_geforce_has_half_the_tensor_rate(void **state)
     struct gen_gpu a6000, rtx3090;
     struct machine fast, slow;
     struct err err = {""};
-    assert_int_equal(gen_gpu(gen, "a6000", &a6000, &err), 0);
-    assert_int_equal(gen_gpu(gen, "rtx3090", &rtx3090, &err), 0);
+    assert_int_equal(gen_gpu(own_gen, "a6000", &a6000, &err), 0);
+    assert_int_equal(gen_gpu(own_gen, "rtx3090", &rtx3090, &err), 0);
     assert_int_equal(machine_of(&a6000, &fast, &err), 0);
     assert_int_equal(machine_of(&rtx3090, &slow, &err), 0);
     assert_int_equal(fast.tensor, 16); /* 2048 products a warp's instruction, 128 a cycle and partition */
@@ -205,7 +189,7 @@ static void test_what_it_cannot_say(void **state)
     struct err err = {""};
     open_space(&s, 0, "a100");
     assert_int_equal(tune_space_spec(&s, s.valid[0], &spec, &err), 0);
-    assert_int_equal(gen_gpu(gen, "sm_80", &unknown, &err), 0);
+    assert_int_equal(gen_gpu(own_gen, "sm_80", &unknown, &err), 0);
     struct predict_input in = {&unknown, &spec, NULL, &s.problem.sizes, s.bytes, s.flops};
     assert_int_equal(predict_time(&in, &p, &err), -1);
     assert_non_null(strstr(err.msg, "tensor_tflops"));
@@ -304,8 +288,8 @@ static struct prediction predict_chunk(const char *tile, const char *sizes)
     struct err err = {""};
     assert_int_equal(pairs_parse(&params, tile, &err), 0);
     assert_int_equal(pairs_parse(&with, sizes, &err), 0);
-    assert_int_equal(gen_gpu(gen, "h200", &gpu, &err), 0);
-    if (gen_resolve(gen, "attn_prefill", "h200", param, pairs_params(&params, param, 0), &spec, &err) != 0)
+    assert_int_equal(gen_gpu(own_gen, "h200", &gpu, &err), 0);
+    if (gen_resolve(own_gen, "attn_prefill", "h200", param, pairs_params(&params, param, 0), &spec, &err) != 0)
         fail_msg("%s", err.msg);
     struct predict_input in = {&gpu, &spec, NULL, &with, 0, 0};
     if (predict_time(&in, &p, &err) != 0)
@@ -342,7 +326,7 @@ static void build(const char *kernel, const char *gpu, const char *params, struc
         skip();
     kernel_cache_default(&cache);
     assert_int_equal(pairs_parse(&pairs, params, &err), 0);
-    if (kernel_build(gen, &cache, kernel, gpu, param, pairs_params(&pairs, param, 0), k, &err) != 0)
+    if (kernel_build(own_gen, &cache, kernel, gpu, param, pairs_params(&pairs, param, 0), k, &err) != 0)
         fail_msg("%s", err.msg);
 }
 
@@ -401,7 +385,7 @@ static void test_registers_are_the_compilers(void **state)
         struct gen_gpu gpu;
         struct err err = {""};
         build(cases[i].kernel, "h200", cases[i].params, &k);
-        assert_int_equal(gen_gpu(gen, "h200", &gpu, &err), 0);
+        assert_int_equal(gen_gpu(own_gen, "h200", &gpu, &err), 0);
         struct predict_input in = {&gpu, &k.gen, NULL, NULL, 0, 0};
         struct predict_job job = {.in = &in, .out = &p};
         predict_registers(&job);
@@ -421,7 +405,7 @@ static void test_a_turn_keeps_the_laws(void **state)
     struct machine m;
     struct err err = {""};
     build("attn_prefill", "a100", "d=128 bm=64 bn=32 st=3 wp=4 qr=0", &k);
-    assert_int_equal(gen_gpu(gen, "a100", &gpu, &err), 0);
+    assert_int_equal(gen_gpu(own_gen, "a100", &gpu, &err), 0);
     assert_int_equal(machine_of(&gpu, &m, &err), 0);
     assert_int_equal(sass_decode(k.cubin.image, k.cubin.bytes, 80, &code, &err), 0);
     assert_int_equal(sass_loop(&code, false, 1, &loop, &err), 0);
@@ -499,5 +483,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_turn_keeps_the_laws),
         cmocka_unit_test(test_damaged_code),
     };
-    return cmocka_run_group_tests(tests, open_gen, close_gen);
+    return cmocka_run_group_tests(tests, own_gen_open, own_gen_close);
 }

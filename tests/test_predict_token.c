@@ -10,26 +10,9 @@
 
 #include <cmocka.h>
 
+#include "gen_home.h"
 #include "runtime/pairs.h"
 #include "tuner/predict.h"
-
-static struct gen *gen;
-
-static int open_gen(void **state)
-{
-    struct err err = {""};
-    (void)state;
-    if (gen_open(&gen, NULL, &err) != 0)
-        fail_msg("%s", err.msg);
-    return 0;
-}
-
-static int close_gen(void **state)
-{
-    (void)state;
-    gen_close(gen);
-    return 0;
-}
 
 /* Microseconds of a tile that is allowed on an H200, with the facts in *gpu. */
 static double predict_us(const struct gen_gpu *gpu, const char *shape, const char *tile, const char *sizes)
@@ -42,7 +25,7 @@ static double predict_us(const struct gen_gpu *gpu, const char *shape, const cha
     char params[128];
     snprintf(params, sizeof params, "%s t=bf16 %s", shape, tile);
     if (pairs_parse(&given, params, &err) != 0 || pairs_parse(&at, sizes, &err) != 0 ||
-        gen_resolve(gen, "attn_decode", "h200", param, pairs_params(&given, param, 0), &spec, &err) != 0)
+        gen_resolve(own_gen, "attn_decode", "h200", param, pairs_params(&given, param, 0), &spec, &err) != 0)
         fail_msg("%s", err.msg);
     struct predict_input in = {gpu, &spec, NULL, &at, 0, 0};
     if (predict_time(&in, &p, &err) != 0)
@@ -54,7 +37,7 @@ static struct gen_gpu h200(void)
 {
     struct gen_gpu gpu;
     struct err err = {""};
-    assert_int_equal(gen_gpu(gen, "h200", &gpu, &err), 0);
+    assert_int_equal(gen_gpu(own_gen, "h200", &gpu, &err), 0);
     return gpu;
 }
 
@@ -138,5 +121,5 @@ int main(void)
         cmocka_unit_test(test_more_room_is_not_faster),
         cmocka_unit_test(test_more_keys_take_longer),
     };
-    return cmocka_run_group_tests(tests, open_gen, close_gen);
+    return cmocka_run_group_tests(tests, own_gen_open, own_gen_close);
 }

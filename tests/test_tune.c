@@ -238,26 +238,31 @@ static void an_interrupt_keeps_everything(void **state)
 
 /* ------------------------------------------------------------------------------------------------ a table of times */
 
+/* Opens a meter on a T4 file with a trial of each config: 1 ms, and `steps` times 0 to 6 more. */
+static void rig_table(struct rig *rig, const char *name, int steps)
+{
+    struct err err = {""};
+    struct trials made = {.fd = -1};
+    struct trial table[64];
+    const struct scratch_path file = in_scratch(name);
+    for (int i = 0; i < rig->space.nvalid; i++) {
+        table[i] = (struct trial){
+            .gpu = "a100-80", .revision = "of old", .problem = rig->space.problem, .ms = 1 + steps * ((i * 5) % 7)};
+        tune_space_config(&rig->space, rig->space.valid[i], &table[i].config);
+    }
+    made.trial = table;
+    made.n = rig->space.nvalid;
+    if (t4_write(&made, &rig->space, file.text, &err) != 0 || meter_table_open(&rig->meter, file.text, &err) != 0)
+        fail_msg("%s", err.msg);
+}
+
 /* A T4 file stands for a GPU as a log does; what is taken from it counts as measured when the search comes back. */
 static void t4_stands_for_a_gpu(void **state)
 {
-    struct err err = {""};
     struct rig rig;
-    struct trials made = {.fd = -1};
     struct tune_state r;
-    struct trial table[64];
-    const struct scratch_path table_file = in_scratch("table.json");
-    const char *t4 = table_file.text;
     rig_space(&rig, "n=8000");
-    for (int i = 0; i < rig.space.nvalid; i++) {
-        table[i] =
-            (struct trial){.gpu = "a100-80", .revision = "of old", .problem = rig.space.problem, .ms = 1 + (i * 5) % 7};
-        tune_space_config(&rig.space, rig.space.valid[i], &table[i].config);
-    }
-    made.trial = table;
-    made.n = rig.space.nvalid;
-    if (t4_write(&made, &rig.space, t4, &err) != 0 || meter_table_open(&rig.meter, t4, &err) != 0)
-        fail_msg("%s", err.msg);
+    rig_table(&rig, "table.json", 1);
     rig_log(&rig, "replayed.jsonl");
     struct tune t = {.search = SEARCH_RANDOM, .seed = 3, .max_trials = rig.space.nvalid - 2};
     rig_run(&rig, &t, &r);
@@ -277,23 +282,11 @@ static void t4_stands_for_a_gpu(void **state)
 /* A search ends when so many trials brought nothing, also when it is taken up again. */
 static void patience_ends_a_search(void **state)
 {
-    struct err err = {""};
     struct rig rig;
-    struct trials made = {.fd = -1};
     struct tune_state r;
-    struct trial table[64];
-    const struct scratch_path table_file = in_scratch("flat.json");
     (void)state;
     rig_space(&rig, "n=8000");
-    for (int i = 0; i < rig.space.nvalid; i++) {
-        table[i] = (struct trial){.gpu = "a100-80", .revision = "of old", .problem = rig.space.problem, .ms = 2};
-        tune_space_config(&rig.space, rig.space.valid[i], &table[i].config);
-    }
-    made.trial = table;
-    made.n = rig.space.nvalid;
-    if (t4_write(&made, &rig.space, table_file.text, &err) != 0 ||
-        meter_table_open(&rig.meter, table_file.text, &err) != 0)
-        fail_msg("%s", err.msg);
+    rig_table(&rig, "flat.json", 0);
     rig_log(&rig, "patience.jsonl");
     struct tune t = {.search = SEARCH_GUIDED, .seed = 3, .patience = 3};
     assert_true(rig.space.nvalid > 8 && rig.space.nvalid < 20);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bench_decode.h"
+#include "bench_update.h"
 #include "runtime/attn_grid.h"
 #include "runtime/move_plan.h"
 
@@ -186,7 +187,7 @@ int decode_bench_open(struct decode_bench *c, struct bench *b, int window, struc
     c->cascades = c->p.policy == POLICY_HOMOGENEOUS ? 1 : b->kv_heads;
     c->scored = attn_decode_layers(b->layers, b->heads, c->stride);
     /* Full to the last step, at a clock when every sub-cache accepts. */
-    int64_t clock = (2 * cascade_reach(&c->p) / c->p.span + 4096) / 4096 * 4096, t = c->p.sinks + clock * c->p.span;
+    int64_t t = update_bench_at(&c->p);
     if (bench_sizes(b, 1, c->p.sinks + window, err) != 0 || open_kernels(c, err) != 0)
         return -1;
     decode_bench_grids(c);

@@ -29,7 +29,8 @@ struct update_bench {
 int update_bench_open(struct update_bench *c, struct bench *b, int window, int stride, struct err *err);
 void update_bench_close(struct update_bench *c);
 
-/* Tokens before the chunk that benches and the tuner time: so many that every sub-cache is full. What is predicted is that state. */
+/* Tokens before the chunk or the token that benches and the tuner time: so many that every sub-cache is full. What is predicted of a
+ * chunk is that state. */
 int64_t update_bench_at(const struct cascade_params *p);
 
 /* Enqueues the chunk's insertion into one layer. */

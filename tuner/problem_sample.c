@@ -20,7 +20,7 @@ struct sample_problem {
     struct problem p;
     int vocab;
     float *host;                               /* logits [vocab]; owned */
-    devptr token, logits, state, recent, work; /* work: fp32 [2 * vocab + 8192] */
+    devptr token, logits, state, recent, work; /* work: fp32 [llama_sample_room] */
     struct problem_graphs graphs;
 };
 
@@ -78,7 +78,7 @@ static int sample_open(struct problem **out, struct bench *b, const struct tune_
         bench_put(own, NULL, sizeof(int32_t), &c->token, err) != 0 ||
         bench_put(own, NULL, sizeof(struct sample_state), &c->state, err) != 0 ||
         bench_put(own, NULL, RING * sizeof(int32_t), &c->recent, err) != 0 ||
-        bench_put(own, NULL, (2 * (size_t)vocab + 8192) * sizeof(float), &c->work, err) != 0) {
+        bench_put(own, NULL, llama_sample_room(c->vocab) * sizeof(float), &c->work, err) != 0) {
         sample_close(&c->p);
         return -1;
     }

@@ -144,7 +144,7 @@ int wgmma_perform(struct run *r, int w);
 /* All lanes of warp w wait for groups of products; the warp's products that are over then are in their registers. */
 int wgmma_wait(struct run *r, int w);
 /* Whether warp w has products under way. */
-bool wgmma_under_way(const struct run *r, int w);
+bool wgmma_under_way(int w);
 
 /* shadow.c: what each byte of shared and device memory has been through. */
 enum access { READ = 0, WRITE = 1, ATOMIC = 2 };

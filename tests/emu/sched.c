@@ -273,7 +273,7 @@ static int step_warp(struct run *r, int w)
     switch (r->thread[w * WARP].wait) {
     case WAIT_EXIT:
         wp->ended = true;
-        if (!wgmma_under_way(r, w))
+        if (!wgmma_under_way(w))
             return 0;
         run_report(r, w * WARP, NULL, "it ends with products under way");
         return -1;
